@@ -4,14 +4,16 @@
 
 # %% auto #0
 __all__ = ['frames_to_images', 'images_to_frames', 'encode_frames', 'decode_latents', 'frame_actions', 'write_atomically',
-           'RoomWalks', 'training_tokens', 'StepSampler']
+           'RoomWalks', 'training_tokens', 'StepSampler', 'read_video', 'write_video']
 
-# %% ../nbs/08_data.ipynb #b2772319
+# %% ../nbs/08_data.ipynb #a75bbef4
 import hashlib
+import itertools
 import os
 import random
 from pathlib import Path
 
+import av
 import numpy as np
 import torch
 from safetensors import safe_open
@@ -25,7 +27,7 @@ from .video import Tokens
 from .world import WorldConfig, apply_actions, check_actions, lattice_poses, make_room, pose_index
 from .world import random_walk, render_poses
 
-# %% ../nbs/08_data.ipynb #80fb6181
+# %% ../nbs/08_data.ipynb #8a593097
 def frames_to_images(
     frames: np.ndarray,  # uint8 (frames, height, width, 3)
 ) -> torch.Tensor:
@@ -64,7 +66,7 @@ def decode_latents(
     return np.concatenate([images_to_frames(tokenizer.decode(latents[i:i + batch_size].to(device), level))
                            for i in range(0, len(latents), batch_size)])
 
-# %% ../nbs/08_data.ipynb #6b7d1132
+# %% ../nbs/08_data.ipynb #c4a87cf4
 def frame_actions(
     actions,  # int (frames,): 0 forward, 1 turn left, 2 turn right
     config: WorldConfig = WorldConfig(),
@@ -80,7 +82,7 @@ def frame_actions(
     rows[:, 0], rows[:, 1:3], rows[:, 4] = actions, pose[:, :2], pose[:, 2] * np.pi / 2
     return torch.from_numpy(rows)
 
-# %% ../nbs/08_data.ipynb #cc66dd19
+# %% ../nbs/08_data.ipynb #e2d6f391
 def write_atomically(path, write):
     "Call write(temporary path), then rename it to `path`: readers never see half a file."
     path = Path(path)
@@ -92,7 +94,7 @@ def write_atomically(path, write):
     finally:
         temporary.unlink(missing_ok=True)
 
-# %% ../nbs/08_data.ipynb #01f5b15c
+# %% ../nbs/08_data.ipynb #e4946eff
 class RoomWalks:
     """Endless encoded walks: every pose of every room is encoded once, a walk is then a look-up.
 
@@ -109,10 +111,11 @@ class RoomWalks:
                 if (file.metadata() or {}).get("made_from") == made_from:
                     self.latents = file.get_tensor("latents")
                     return
-        every_pose = np.arange(len(lattice_poses(config)))
-        self.latents = torch.stack([
-            encode_frames(tokenizer, render_poses(make_room(seed, config), every_pose, config), 512).bfloat16()
-            for seed in tqdm(seeds, desc="encoding rooms", unit="room", disable=not progress)])
+        every_pose, device = np.arange(len(lattice_poses(config))), next(tokenizer.parameters()).device
+        with torch.autocast(device.type, torch.bfloat16):
+            self.latents = torch.stack([
+                encode_frames(tokenizer, render_poses(make_room(seed, config), every_pose, config), 512).bfloat16()
+                for seed in tqdm(seeds, desc="encoding rooms", unit="room", disable=not progress)])
         if cache:
             write_atomically(cache, lambda path: save_file({"latents": self.latents}, path, {"made_from": made_from}))
 
@@ -131,7 +134,7 @@ class RoomWalks:
             actions.append(frame_actions(held, self.config))
         return self.latents[rooms[:, None], torch.from_numpy(np.stack(views))].float(), torch.stack(actions)
 
-# %% ../nbs/08_data.ipynb #e1c5bfba
+# %% ../nbs/08_data.ipynb #94efab72
 def training_tokens(
     latents: torch.Tensor,  # (batch, chunk frames, tokens, channels)
     actions: torch.Tensor,  # (batch, chunk frames, 6)
@@ -158,3 +161,47 @@ class StepSampler:
         latents, actions = self.walks.sample(generator, count, self.schedule.chunk_frames)
         steps = torch.multinomial(self.probabilities, count, replacement=True, generator=generator)
         return training_tokens(latents, actions, [self.indices[step] for step in steps], self.coordinates)
+
+# %% ../nbs/08_data.ipynb #6ec79bc6
+def read_video(
+    path,  # any file that FFmpeg reads
+    max_frames: int | None = None,
+) -> tuple[np.ndarray, float]:
+    """Read a video file. Returns frames uint8 (frames, height, width, 3) and frames per second.
+
+    Raises FileNotFoundError where there is no file, ValueError where it holds no video.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no video at {path}: give the path of a file such as an mp4")
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise ValueError(f"{path} holds no video stream: give a video file such as an mp4")
+            rate = float(container.streams.video[0].average_rate or 25)
+            frames = [frame.to_ndarray(format="rgb24")
+                      for frame in itertools.islice(container.decode(video=0), max_frames)]
+    except av.FFmpegError as error:
+        raise ValueError(f"{path} cannot be read as a video ({error.strerror}): give a video file such as an mp4") from None
+    if not frames:
+        raise ValueError(f"{path} holds no frames: give a video file that plays")
+    return np.stack(frames), rate
+
+
+def write_video(
+    path,  # of an mp4
+    frames: np.ndarray,  # uint8 (frames, height, width, 3); height and width even
+    rate: int = 12,  # frames per second
+):
+    "Write an H.264 mp4 that every player shows. Raises ValueError for an odd height or width."
+    height, width = frames.shape[1:3]
+    if height % 2 or width % 2:
+        raise ValueError(f"frames of {height} x {width} pixels: H.264 needs an even height and width, crop or pad by one")
+
+    def write(temporary):
+        with av.open(str(temporary), "w", format="mp4") as container:
+            stream = container.add_stream("libx264", rate=rate, options={"crf": "16"})
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            for frame in frames:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            container.mux(stream.encode())
+    write_atomically(path, write)

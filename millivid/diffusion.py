@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['log_snr', 'alpha_sigma', 'add_noise', 'velocity', 'clean_and_noise', 'token_times', 'diffusion_loss', 'ddim_sample']
 
-# %% ../nbs/04_diffusion.ipynb #94d008f4
+# %% ../nbs/04_diffusion.ipynb #a66dbfcd
 import math
 
 import torch
 
-# %% ../nbs/04_diffusion.ipynb #4db6774d
+# %% ../nbs/04_diffusion.ipynb #f89804b0
 _LOG_SNR_LIMIT = 15.
 
 
@@ -49,7 +49,7 @@ def clean_and_noise(x_t, v, t, shift=1.):
     alpha, sigma = alpha_sigma(t[..., None], shift)
     return alpha * x_t - sigma * v, sigma * x_t + alpha * v
 
-# %% ../nbs/04_diffusion.ipynb #50c54a7e
+# %% ../nbs/04_diffusion.ipynb #4f7e114c
 def token_times(
     t: torch.Tensor,  # (batch, 1): the noise level of the denoised tokens
     denoised: torch.Tensor,  # bool (batch, tokens)
@@ -73,7 +73,7 @@ def diffusion_loss(
     v = predict(add_noise(x, eps, times, shift), times, conditional)
     return (v.float() - velocity(x, eps, times, shift))[denoised].square().mean()
 
-# %% ../nbs/04_diffusion.ipynb #9443ddb0
+# %% ../nbs/04_diffusion.ipynb #51bb3934
 def ddim_sample(
     predict,  # callable (x_t, t, conditional) -> v; x_t (batch, tokens, channels), t (batch, tokens), conditional (batch,)
     x: torch.Tensor,  # (batch, tokens, channels): the context's values; what the denoised tokens held before (or zero)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PACKAGED', 'choose_device', 'weights_folder', 'load_tokenizer', 'Generator', 'load_generator', 'save_model']
 
-# %% ../nbs/11_pretrained.ipynb #1677bb9c
+# %% ../nbs/11_pretrained.ipynb #22048231
 import copy
 import json
 from dataclasses import asdict, dataclass
@@ -21,7 +21,7 @@ from .tokenizer import Tokenizer
 from .training import Experiment
 from .video import FramePackModel, VideoModel
 
-# %% ../nbs/11_pretrained.ipynb #c3918c32
+# %% ../nbs/11_pretrained.ipynb #bbdce99f
 PACKAGED = Path(millivid.__file__).parent / "weights"
 
 
@@ -70,7 +70,7 @@ def load_tokenizer(name="mini-tokenizer", device="cpu") -> Tokenizer:
     "Load a tokenizer by its name in the package or from a folder. Errors: see `weights_folder`; ValueError if broken."
     return _load(Tokenizer, weights_folder(name), choose_device(device))
 
-# %% ../nbs/11_pretrained.ipynb #06100d3e
+# %% ../nbs/11_pretrained.ipynb #bdeca246
 @dataclass
 class Generator:
     "A video model with all that it needs to generate: how it is rolled out, and on which tokens."

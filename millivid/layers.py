@@ -7,7 +7,7 @@ __all__ = ['TRANSFORMER_SIZES', 'TransformerConfig', 'attend', 'rms_norm', 'Atte
            'TransformerBlock', 'Modulation', 'DiTBlock', 'position_embedding', 'image_position_embedding',
            'video_position_embedding', 'time_features', 'TimeEmbedding']
 
-# %% ../nbs/02_layers.ipynb #8ff98db8
+# %% ../nbs/02_layers.ipynb #be49a270
 import math
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from einops import rearrange
 
-# %% ../nbs/02_layers.ipynb #df22deb3
+# %% ../nbs/02_layers.ipynb #e3ec5acb
 @dataclass(frozen=True)
 class TransformerConfig:
     "Size of a transformer."
@@ -37,7 +37,7 @@ TRANSFORMER_SIZES = {
     "XL": TransformerConfig(1152, 28, 16),
 }
 
-# %% ../nbs/02_layers.ipynb #afd76fe0
+# %% ../nbs/02_layers.ipynb #a8e69dd7
 def attend(
     q: torch.Tensor,  # (batch, heads, tokens, head width)
     k: torch.Tensor,  # the same
@@ -101,7 +101,7 @@ def init_linears(module: nn.Module):
             nn.init.xavier_uniform_(child.weight)
             nn.init.zeros_(child.bias)
 
-# %% ../nbs/02_layers.ipynb #49d9681e
+# %% ../nbs/02_layers.ipynb #fa7a8284
 class TransformerBlock(nn.Module):
     "A pre-norm transformer block."
 
@@ -116,7 +116,7 @@ class TransformerBlock(nn.Module):
         x = x + self.attn(layer_norm(x))
         return x + self.mlp(layer_norm(x))
 
-# %% ../nbs/02_layers.ipynb #c425de01
+# %% ../nbs/02_layers.ipynb #f6b43608
 class Modulation(nn.Module):
     "SiLU and a Linear that starts at zero: shifts, scales and gates from a condition (adaLN-Zero, DiT)."
 
@@ -162,7 +162,7 @@ class DiTBlock(nn.Module):
         x = x + gate_a * self.attn(layer_norm(x) * (1 + scale_a) + shift_a, mask)
         return x + gate_m * self.mlp(layer_norm(x) * (1 + scale_m) + shift_m)
 
-# %% ../nbs/02_layers.ipynb #63b9cc45
+# %% ../nbs/02_layers.ipynb #927adc17
 def position_embedding(
     positions: torch.Tensor,  # (..., axes): a number per axis
     frequencies: torch.Tensor,  # (frequencies,)

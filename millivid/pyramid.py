@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['PyramidConfig', 'image_pyramid', 'patchify', 'unpatchify', 'pyramid_patches', 'images_from_patches']
 
-# %% ../nbs/01_pyramid.ipynb #41812b43
+# %% ../nbs/01_pyramid.ipynb #66ed1c85
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 
-# %% ../nbs/01_pyramid.ipynb #f3e3a5c0
+# %% ../nbs/01_pyramid.ipynb #1f688b5f
 @dataclass(frozen=True)
 class PyramidConfig:
     "How an image becomes levels of tokens (paper section 3). Level 0 is the finest; each level halves the grid."
@@ -63,7 +63,7 @@ class PyramidConfig:
         return torch.cat([torch.cartesian_prod(torch.tensor([level]), *map(torch.arange, self.grid_shape(level)))
                           for level in range(self.num_levels)])
 
-# %% ../nbs/01_pyramid.ipynb #cd467ac2
+# %% ../nbs/01_pyramid.ipynb #67da4fe9
 def image_pyramid(
     images: torch.Tensor,  # (batch, 3, height, width)
     num_levels: int,

@@ -6,7 +6,7 @@
 __all__ = ['StepIndex', 'step_indices', 'gather_tokens', 'write_tokens', 'VideoNoise', 'padded_video', 'generate',
            'generate_framepack']
 
-# %% ../nbs/07_rollout.ipynb #dfcec1f1
+# %% ../nbs/07_rollout.ipynb #2fafdc37
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ from .pyramid import PyramidConfig
 from .schedule import Schedule
 from .video import FramePackModel, Tokens
 
-# %% ../nbs/07_rollout.ipynb #1fc7962b
+# %% ../nbs/07_rollout.ipynb #fd353eba
 @dataclass(frozen=True)
 class StepIndex:
     "Where the tokens of one schedule step are in a video: finest level first, then by frame, row, column."
@@ -69,7 +69,7 @@ def write_tokens(
     new = index.role == 2
     latents[:, index.frame[new] + start, index.token[new]] = values[:, new].to(latents.dtype)
 
-# %% ../nbs/07_rollout.ipynb #bc2a569f
+# %% ../nbs/07_rollout.ipynb #b02e87b3
 class VideoNoise:
     "Standard normal noise with one seed per video, so that a video does not depend on its place in a batch."
 
@@ -130,7 +130,7 @@ def generate(
             on_step(step, chunk_start, video)
     return video[:, :end]
 
-# %% ../nbs/07_rollout.ipynb #ec20b33f
+# %% ../nbs/07_rollout.ipynb #aba773a2
 @torch.no_grad()
 def generate_framepack(
     model: FramePackModel,

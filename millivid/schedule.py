@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['UNSEEN', 'CONTEXT', 'DENOISED', 'Schedule', 'full_resolution_schedule', 'millivid_schedule']
 
-# %% ../nbs/05_schedule.ipynb #e272fd19
+# %% ../nbs/05_schedule.ipynb #197244ed
 from dataclasses import dataclass
 
 import numpy as np
 
-# %% ../nbs/05_schedule.ipynb #2fa0fbf6
+# %% ../nbs/05_schedule.ipynb #955876d0
 UNSEEN, CONTEXT, DENOISED = 0, 1, 2
 
 
@@ -84,7 +84,7 @@ class Schedule:
         return [(step, start - self.context_frames + chunk * self.finished_frames)
                 for chunk in range(chunks) for step in range(self.num_steps)]
 
-# %% ../nbs/05_schedule.ipynb #c5e4d95b
+# %% ../nbs/05_schedule.ipynb #6d516d5f
 def full_resolution_schedule(
     num_frames: int,  # frames of a step: the first half is context, the second half is denoised
     tokens_per_level: tuple[int, ...] = (256, 64, 16, 4),

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MINI_TOKENIZER', 'TokenizerConfig', 'Encoder', 'pooled_latents', 'Decoder', 'Tokenizer', 'tokenizer_loss']
 
-# %% ../nbs/03_tokenizer.ipynb #8418cc75
+# %% ../nbs/03_tokenizer.ipynb #8631afc2
 from dataclasses import dataclass, field
 
 import torch
@@ -15,7 +15,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from .layers import DiTBlock, TransformerBlock, TransformerConfig, image_position_embedding
 from .pyramid import PyramidConfig, images_from_patches, pyramid_patches
 
-# %% ../nbs/03_tokenizer.ipynb #a2f512d4
+# %% ../nbs/03_tokenizer.ipynb #3e7c6a66
 @dataclass(frozen=True)
 class TokenizerConfig:
     "Everything that decides the shape of a tokenizer. The defaults are the paper's."
@@ -34,7 +34,7 @@ class TokenizerConfig:
 MINI_TOKENIZER = TokenizerConfig(PyramidConfig((64, 64), (16, 16), 3), latent_channels=16,
                                  encoder=TransformerConfig(128, 3, 4), decoder=TransformerConfig(128, 3, 4))
 
-# %% ../nbs/03_tokenizer.ipynb #e4fadb1a
+# %% ../nbs/03_tokenizer.ipynb #531832f6
 class Encoder(nn.Module):
     "Patches of all levels in, one latent in (-1, 1) per token out."
 
@@ -91,7 +91,7 @@ class Decoder(nn.Module):
             x = block(x, condition)
         return self.unpatchify(x)
 
-# %% ../nbs/03_tokenizer.ipynb #bcaefef4
+# %% ../nbs/03_tokenizer.ipynb #60917123
 class Tokenizer(nn.Module, PyTorchModelHubMixin, library_name="millivid", tags=["video", "autoencoder"],
                 license="apache-2.0", repo_url="https://github.com/millivid/millivid"):
     "The hierarchical autoencoder, one frame at a time (paper section 3)."
@@ -131,7 +131,7 @@ class Tokenizer(nn.Module, PyTorchModelHubMixin, library_name="millivid", tags=[
         levels = torch.full((len(latents),), level, device=latents.device)
         return images_from_patches(self.decode_patches(latents, levels), pyramid)[0]
 
-# %% ../nbs/03_tokenizer.ipynb #d1dfd1d5
+# %% ../nbs/03_tokenizer.ipynb #1a2a270f
 def tokenizer_loss(
     tokenizer: Tokenizer,
     images: torch.Tensor,  # (batch, 3, height, width) in [0, 1]

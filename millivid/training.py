@@ -8,7 +8,7 @@ __all__ = ['MINI_EXPERIMENTS', 'MINI_TOKENIZER_TRAINING', 'MINI_VIDEO_TRAINING',
            'framepack_loss', 'Experiment', 'random_views', 'psnr', 'train_tokenizer', 'video_loss_of_step',
            'train_video']
 
-# %% ../nbs/09_training.ipynb #6277f366
+# %% ../nbs/09_training.ipynb #8197e795
 import json
 import math
 from dataclasses import asdict, dataclass
@@ -29,7 +29,7 @@ from .tokenizer import MINI_TOKENIZER, Tokenizer, TokenizerConfig, tokenizer_los
 from .video import FramePackModel, Tokens, VideoConfig, VideoModel
 from .world import WorldConfig, lattice_poses, make_room, render_poses
 
-# %% ../nbs/09_training.ipynb #d8eeff4e
+# %% ../nbs/09_training.ipynb #699e29ca
 @dataclass(frozen=True)
 class TrainingConfig:
     "How to train. The defaults are the paper's; `decay_fraction` is ours: small models gain much from it."
@@ -52,7 +52,7 @@ def learning_rate_factor(step: int, config: TrainingConfig) -> float:
     decay_steps = config.decay_fraction * config.steps
     return factor * min((config.steps - step) / decay_steps, 1) if decay_steps else factor
 
-# %% ../nbs/09_training.ipynb #77d12267
+# %% ../nbs/09_training.ipynb #fb8d2a56
 class Optimizers:
     "Muon for the matrices of Linear layers, AdamW for everything else (paper appendix)."
 
@@ -80,7 +80,7 @@ class Optimizers:
         for name, optimizer in self.parts.items():
             optimizer.load_state_dict(state[name])
 
-# %% ../nbs/09_training.ipynb #ac382a0e
+# %% ../nbs/09_training.ipynb #195d6613
 def step_generator(seed: int, step: int) -> torch.Generator:
     "The chance of one training step: the same for a run that was interrupted and one that was not."
     return torch.Generator().manual_seed(seed * 1_000_003 + step)
@@ -141,7 +141,7 @@ def train(
     model.eval()
     return history
 
-# %% ../nbs/09_training.ipynb #c2137bd1
+# %% ../nbs/09_training.ipynb #03ade593
 def draw_noise(x, generator, dropout=.1):
     "The chance of a diffusion training step: eps like x, t (batch, 1), conditional (batch,)."
     eps = torch.randn(x.shape, generator=generator)
@@ -171,7 +171,7 @@ def framepack_loss(model, grid, actions, generator, dropout=.1):
 
     return diffusion_loss(predict, x, denoised, eps, t, keep)
 
-# %% ../nbs/09_training.ipynb #5c188d5c
+# %% ../nbs/09_training.ipynb #4318509c
 @dataclass(frozen=True)
 class Experiment:
     "A video model and the way it is rolled out: everything that is decided before training."
@@ -229,7 +229,7 @@ MINI_EXPERIMENTS = {  # 160 tokens a step, all three
     "full_resolution": Experiment("full_resolution", MINI_TOKENIZER.pyramid, _mini_video(), num_frames=10),
 }
 
-# %% ../nbs/09_training.ipynb #ab4d2e9e
+# %% ../nbs/09_training.ipynb #25e92188
 MINI_TOKENIZER_TRAINING = TrainingConfig(steps=3_600, batch_size=64, learning_rate=3e-3, warmup_steps=50,
                                          decay_fraction=.5, evaluate_every=200, checkpoint_every=200)
 MINI_VIDEO_TRAINING = TrainingConfig(steps=4_000, batch_size=32, learning_rate=2e-3, warmup_steps=100,
@@ -280,7 +280,7 @@ def train_tokenizer(
 
     return tokenizer, train(tokenizer, loss_of_step, training, folder, held_out_psnr, progress)
 
-# %% ../nbs/09_training.ipynb #0e6871f0
+# %% ../nbs/09_training.ipynb #749bfdff
 def video_loss_of_step(experiment, walks, batch_size, device="cpu"):
     "The training loss of an experiment as `train` wants it: callable (model, generator) -> loss."
     if experiment.method == "framepack":

@@ -6,7 +6,7 @@
 __all__ = ['Tokens', 'VideoConfig', 'relative_poses', 'OdometryEmbedding', 'Unpatchify', 'condition_rows', 'VideoTransformer',
            'VideoModel', 'FramePackModel']
 
-# %% ../nbs/06_video.ipynb #d9769185
+# %% ../nbs/06_video.ipynb #0bb80f67
 import math
 from dataclasses import dataclass, field
 
@@ -19,7 +19,7 @@ from .layers import DiTBlock, Mlp, Modulation, TimeEmbedding, TransformerConfig,
 from .layers import position_embedding, video_position_embedding
 from .schedule import CONTEXT, DENOISED
 
-# %% ../nbs/06_video.ipynb #ed23c20e
+# %% ../nbs/06_video.ipynb #50619920
 @dataclass
 class Tokens:
     "Some tokens of a batch of videos: what every model takes and gives."
@@ -37,7 +37,7 @@ class Tokens:
         "The same tokens on another device."
         return Tokens(*(getattr(self, name).to(device) for name in ("values", "coordinates", "actions", "roles")))
 
-# %% ../nbs/06_video.ipynb #3553e3b2
+# %% ../nbs/06_video.ipynb #4acabb6d
 @dataclass(frozen=True)
 class VideoConfig:
     "Everything that decides the shape of a video model. The defaults are the paper's."
@@ -54,7 +54,7 @@ class VideoConfig:
             object.__setattr__(self, "transformer", TransformerConfig(**self.transformer))
         object.__setattr__(self, "framepack_context", tuple(self.framepack_context))
 
-# %% ../nbs/06_video.ipynb #12b0a161
+# %% ../nbs/06_video.ipynb #c0248b2b
 def relative_poses(
     tokens: Tokens,  # actions hold x, y (in forward moves) and yaw (radians)
 ) -> torch.Tensor:
@@ -87,7 +87,7 @@ class OdometryEmbedding(nn.Module):
         hidden = self.linear(features)
         return hidden + self.mlp(layer_norm(hidden))
 
-# %% ../nbs/06_video.ipynb #bd980f92
+# %% ../nbs/06_video.ipynb #46caa7ce
 class Unpatchify(nn.Module):
     "The last layer: a modulated norm and a Linear that starts at zero."
 
@@ -168,7 +168,7 @@ class VideoTransformer(nn.Module):
             x = block(x, c, index, mask)
         return self.unpatchify(x, c, index)
 
-# %% ../nbs/06_video.ipynb #faafebe3
+# %% ../nbs/06_video.ipynb #295a011a
 _CARD = dict(library_name="millivid", tags=["video-generation", "diffusion"], license="apache-2.0",
              repo_url="https://github.com/millivid/millivid")
 
@@ -190,7 +190,7 @@ class VideoModel(VideoTransformer, PyTorchModelHubMixin, **_CARD):
             conditional = torch.ones(len(x_t), dtype=torch.bool, device=x_t.device)
         return self.transform(self.patchify(x_t), t, tokens, conditional)
 
-# %% ../nbs/06_video.ipynb #20819f9b
+# %% ../nbs/06_video.ipynb #79d6e5f4
 class FramePackModel(VideoTransformer, PyTorchModelHubMixin, **_CARD):
     "FramePack as in the paper: finest latents only, older context frames in larger patches (method.md 6)."
 

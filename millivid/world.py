@@ -4,18 +4,20 @@
 
 # %% auto #0
 __all__ = ['FORWARD', 'TURN_LEFT', 'TURN_RIGHT', 'ACTION_NAMES', 'PALETTE', 'COLOUR_NAMES', 'PATTERNS', 'WALL_NAMES',
-           'TEXELS_HIGH', 'TEXELS_WIDE', 'TEST_SEED', 'WorldConfig', 'Room', 'make_room', 'lattice_poses',
-           'apply_actions', 'random_walk', 'cast_rays', 'pose_index', 'render_poses', 'Episode', 'check_actions',
-           'walk', 'make_episode', 'chamfer_distance', 'make_test_episode']
+           'TEXELS_HIGH', 'TEXELS_WIDE', 'TEST_SEED', 'CONTEXT_COLOUR', 'GENERATED_COLOUR', 'WorldConfig', 'Room',
+           'make_room', 'lattice_poses', 'apply_actions', 'random_walk', 'cast_rays', 'pose_index', 'render_poses',
+           'Episode', 'check_actions', 'walk', 'make_episode', 'chamfer_distance', 'make_test_episode', 'plot_map',
+           'plot_frames']
 
-# %% ../nbs/00_world.ipynb #12b75cb8
+# %% ../nbs/00_world.ipynb #7a4dee73
 import functools
 import random
 from dataclasses import dataclass
 
+import matplotlib.pyplot as plt
 import numpy as np
 
-# %% ../nbs/00_world.ipynb #9cb8b0f6
+# %% ../nbs/00_world.ipynb #f086481c
 FORWARD, TURN_LEFT, TURN_RIGHT = 0, 1, 2
 ACTION_NAMES = ("forward", "turn left", "turn right")
 PALETTE = np.array([[214, 40, 40], [247, 127, 0], [246, 205, 62], [56, 142, 60],
@@ -39,7 +41,7 @@ class WorldConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
 
-# %% ../nbs/00_world.ipynb #28abb3bf
+# %% ../nbs/00_world.ipynb #57533a87
 TEXELS_HIGH, TEXELS_WIDE = 8, 12  # texture resolution of one panel
 
 
@@ -75,7 +77,7 @@ def make_room(
     pattern = rng.integers(len(PATTERNS), size=count) if config.textured else np.zeros(count, dtype=int)
     return Room(first, second, pattern)
 
-# %% ../nbs/00_world.ipynb #29a86bd0
+# %% ../nbs/00_world.ipynb #18b49ca7
 def lattice_poses(config: WorldConfig = WorldConfig()) -> np.ndarray:
     """Every pose an agent can have.
 
@@ -104,7 +106,7 @@ def apply_actions(
     y = start[1] + np.cumsum(step * np.rint(np.sin(angle)).astype(int))
     return np.stack([x, y, heading], axis=1)
 
-# %% ../nbs/00_world.ipynb #1e4d9d41
+# %% ../nbs/00_world.ipynb #7d49b623
 _STEPS = ((1, 0), (0, 1), (-1, 0), (0, -1))  # one place east, north, west, south
 
 
@@ -136,7 +138,7 @@ def random_walk(
             actions.append(action)
     return start, actions[:num_actions]
 
-# %% ../nbs/00_world.ipynb #70306c01
+# %% ../nbs/00_world.ipynb #769eb905
 _WALL_LIGHT = np.array([1.0, .86, .93, .79], dtype=np.float32)  # the sun stands in the west
 _SUPERSAMPLE = 2  # rays per pixel, along each axis
 
@@ -234,7 +236,7 @@ def render_poses(
         frames[i] = (image[::2, ::2] + image[1::2, ::2] + image[::2, 1::2] + image[1::2, 1::2]) / 4 + .5
     return frames
 
-# %% ../nbs/00_world.ipynb #ad91a1d6
+# %% ../nbs/00_world.ipynb #778666a3
 @dataclass(frozen=True)
 class Episode:
     "A walk through one room."
@@ -284,7 +286,7 @@ def make_episode(
     return Episode(episode.frames[:num_frames], episode.actions[:num_frames], episode.poses[:num_frames],
                    episode.room, config)
 
-# %% ../nbs/00_world.ipynb #78a23bed
+# %% ../nbs/00_world.ipynb #eeccb5c9
 TEST_SEED = 10_000_000  # rooms from this seed on are never used in training
 
 
@@ -323,3 +325,63 @@ def make_test_episode(
     episode = walk(make_room(TEST_SEED + number, config), start, actions, config)
     return Episode(episode.frames[:num_frames], episode.actions[:num_frames], episode.poses[:num_frames],
                    episode.room, config)
+
+# %% ../nbs/00_world.ipynb #c3503cb6
+CONTEXT_COLOUR, GENERATED_COLOUR = "#5ab4ff", "#ff9f2e"  # told apart by colour-blind readers, on dark and light
+
+
+def plot_map(
+    axis,  # matplotlib axes to draw on
+    episode: Episode,
+    context: int | None = None,  # frames given to a model: drawn in another colour than the later ones
+    marks=(),  # frames whose place and view are marked
+):
+    "A room from above: its painted walls, and the path through it."
+    config, side = episode.config, episode.config.places
+    count, width = config.panels * TEXELS_WIDE, side / (config.panels * TEXELS_WIDE)
+    texture = episode.room.texture().reshape(4, config.panels, TEXELS_HIGH, TEXELS_WIDE, 3)
+    for wall in range(4):
+        for upper, row in ((0, 1), (1, TEXELS_HIGH - 2)):  # lower half inside, upper half outside
+            colours = texture[wall, :, row].reshape(count, 3)
+            for i, colour in enumerate(colours):
+                low, far = -.18 * (upper + 1), side + .18 * upper
+                x, y = {0: (far, i * width), 1: (i * width, far), 2: (low, i * width), 3: (i * width, low)}[wall]
+                size = (.18, width) if wall in (0, 2) else (width, .18)
+                axis.add_patch(plt.Rectangle((x, y), *size, color=colour, linewidth=0))
+    k = config.frames_per_action
+    path = episode.poses[:, :2] / k + .5
+    jitter = .12 * np.stack([np.sin(np.arange(len(path)) * .07), np.cos(np.arange(len(path)) * .07)], axis=1)
+    path = path + jitter  # so that a path that returns does not hide itself
+    split = len(path) if context is None else context
+    axis.plot(*path[:split].T, color=CONTEXT_COLOUR, linewidth=1.5, label="context")
+    if split < len(path):
+        axis.plot(*path[split - 1:].T, color=GENERATED_COLOUR, linewidth=1.5, label="generated")
+    for frame in marks:
+        angle = episode.poses[frame, 2] * np.pi / 2 / k
+        axis.annotate("", path[frame] + .3 * np.array([np.cos(angle), np.sin(angle)]), path[frame],
+                      arrowprops=dict(arrowstyle="->", color=GENERATED_COLOUR if frame >= split else CONTEXT_COLOUR))
+        if context is not None:
+            axis.text(*path[frame], f"+{frame - context + 1}", fontsize=7, ha="right", va="top",
+                      bbox=dict(boxstyle="round,pad=.1", facecolor="white", alpha=.7, linewidth=0))
+    axis.set(xlim=(-.4, side + .4), ylim=(-.4, side + .4), aspect="equal", xticks=[], yticks=[])
+    axis.legend(loc="upper center", bbox_to_anchor=(.5, 0), ncols=2, fontsize=8, frameon=False, labelcolor="gray")
+
+
+def plot_frames(
+    frames,  # uint8 or float in [0, 1], (count, height, width, 3)
+    titles=None,  # one per frame
+    columns: int = 8,
+    size: float = 1.3,  # inches
+):
+    "Frames in a grid, in reading order. Returns the figure."
+    rows = -(-len(frames) // columns)
+    figure, axes = plt.subplots(rows, columns, squeeze=False,
+                                figsize=(columns * size, rows * size * (1.18 if titles is not None else 1)))
+    for axis in axes.flat:
+        axis.axis("off")
+    for i, (axis, frame) in enumerate(zip(axes.flat, frames)):
+        axis.imshow(frame, interpolation="nearest")
+        if titles is not None:
+            axis.set_title(titles[i], fontsize=8, color="gray")
+    figure.subplots_adjust(0, 0, 1, .9 if titles is not None else 1, .04, .04 if titles is None else .25)
+    return figure
