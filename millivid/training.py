@@ -229,10 +229,10 @@ MINI_EXPERIMENTS = {  # 160 tokens a step, all three
     "full_resolution": Experiment("full_resolution", MINI_TOKENIZER.pyramid, _mini_video(), num_frames=10),
 }
 
-# %% ../nbs/09_training.ipynb #25e92188
+# %% ../nbs/09_training.ipynb #557af275
 MINI_TOKENIZER_TRAINING = TrainingConfig(steps=3_600, batch_size=64, learning_rate=3e-3, warmup_steps=50,
                                          decay_fraction=.5, evaluate_every=200, checkpoint_every=200)
-MINI_VIDEO_TRAINING = TrainingConfig(steps=4_000, batch_size=32, learning_rate=2e-3, warmup_steps=100,
+MINI_VIDEO_TRAINING = TrainingConfig(steps=5_000, batch_size=32, learning_rate=2e-3, warmup_steps=100,
                                      decay_fraction=.4, evaluate_every=200, checkpoint_every=200)
 HELD_OUT_SEED = 20_000_000  # rooms from here on measure the held-out loss; test episodes are yet other rooms
 

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['FORWARD', 'TURN_LEFT', 'TURN_RIGHT', 'ACTION_NAMES', 'PALETTE', 'COLOUR_NAMES', 'PATTERNS', 'WALL_NAMES',
-           'TEXELS_HIGH', 'TEXELS_WIDE', 'TEST_SEED', 'CONTEXT_COLOUR', 'GENERATED_COLOUR', 'WorldConfig', 'Room',
-           'make_room', 'lattice_poses', 'apply_actions', 'random_walk', 'cast_rays', 'pose_index', 'render_poses',
-           'Episode', 'check_actions', 'walk', 'make_episode', 'chamfer_distance', 'make_test_episode', 'plot_map',
-           'plot_frames']
+           'TEXELS_HIGH', 'TEXELS_WIDE', 'TEST_SEED', 'RUNNING_EXAMPLE', 'CONTEXT_COLOUR', 'GENERATED_COLOUR',
+           'WorldConfig', 'Room', 'make_room', 'lattice_poses', 'apply_actions', 'random_walk', 'cast_rays',
+           'pose_index', 'render_poses', 'Episode', 'check_actions', 'walk', 'make_episode', 'chamfer_distance',
+           'make_test_episode', 'make_test_episodes', 'plot_map', 'plot_frames']
 
 # %% ../nbs/00_world.ipynb #7a4dee73
 import functools
@@ -325,6 +325,16 @@ def make_test_episode(
     episode = walk(make_room(TEST_SEED + number, config), start, actions, config)
     return Episode(episode.frames[:num_frames], episode.actions[:num_frames], episode.poses[:num_frames],
                    episode.room, config)
+
+# %% ../nbs/00_world.ipynb #75b29c79
+RUNNING_EXAMPLE = 451  # this walker turns left four times right after the context, and the wall behind is plain red
+
+
+def make_test_episodes(count: int, num_frames: int = 256, context_frames: int = 128,
+                       config: WorldConfig = WorldConfig()) -> list[Episode]:
+    "The running example of the course, then the test episodes 0, 1, 2, ..."
+    return [make_test_episode(number, num_frames, context_frames, config)
+            for number in [RUNNING_EXAMPLE, *range(count - 1)]]
 
 # %% ../nbs/00_world.ipynb #c3503cb6
 CONTEXT_COLOUR, GENERATED_COLOUR = "#5ab4ff", "#ff9f2e"  # told apart by colour-blind readers, on dark and light
