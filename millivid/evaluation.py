@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ROW_NAMES', 'horizons', 'frame_psnr', 'random_frames', 'random_context_frames', 'compare', 'psnr_table',
-           'format_table', 'plot_comparison', 'comparison_video']
+           'format_table', 'plot_comparison', 'comparison_video', 'plot_horizon']
 
 # %% ../nbs/10_evaluation.ipynb #9d957a38
 import matplotlib.pyplot as plt
@@ -157,3 +157,22 @@ def comparison_video(
         draw.text((6, frame.shape[0] + bar + 5), text, fill=colour, font=font)
         out.append(np.asarray(image))
     return np.stack(out)
+
+# %% ../nbs/10_evaluation.ipynb #216e173d
+def plot_horizon(videos: dict[str, np.ndarray], context: int, window: int = 9):
+    "PSNR over the generated frames, mean over episodes, smoothed over `window` frames. Returns the figure."
+    truth = videos["ground_truth"][:, context:]
+    figure, axis = plt.subplots(figsize=(7.5, 3.6))
+    styles = {"millivid": ("#d55e00", "-"), "framepack": ("#0072b2", "-"), "full_resolution": ("#009e73", "-"),
+              "autoencoded": ("black", ":"), "random_context": ("gray", "--"), "random_episode": ("gray", ":")}
+    for name, (colour, line) in styles.items():
+        if name in videos:
+            quality = frame_psnr(videos[name][:, context:], truth).mean(0)
+            smooth = np.convolve(quality, np.ones(window) / window, mode="valid")
+            axis.plot(np.arange(len(smooth)) + 1 + window // 2, smooth, line, color=colour, label=ROW_NAMES[name])
+    for first, _ in list(horizons(truth.shape[1]).values())[1:]:
+        axis.axvline(first, color="lightgray", linewidth=1, zorder=0)
+    axis.set(xlabel="generated frame", ylabel="PSNR (dB)")
+    axis.legend(fontsize=8, loc="upper right", ncols=2)
+    figure.tight_layout()
+    return figure

@@ -4,22 +4,25 @@
 
 # %% auto #0
 __all__ = ['StepIndex', 'step_indices', 'gather_tokens', 'write_tokens', 'VideoNoise', 'padded_video', 'generate',
-           'generate_framepack']
+           'RolloutRecorder', 'plot_recording', 'animate_recording', 'generate_framepack']
 
-# %% ../nbs/07_rollout.ipynb #2fafdc37
+# %% ../nbs/07_rollout.ipynb #3eda93e2
 from dataclasses import dataclass
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from einops import rearrange
+from PIL import Image, ImageDraw
 from tqdm.auto import tqdm
 
 from .diffusion import ddim_sample
 from .pyramid import PyramidConfig
-from .schedule import Schedule
+from .schedule import STATE_COLOURS, Schedule, gif_bytes, schedule_images
 from .video import FramePackModel, Tokens
+from .world import GENERATED_COLOUR
 
-# %% ../nbs/07_rollout.ipynb #fd353eba
+# %% ../nbs/07_rollout.ipynb #ce5dd533
 @dataclass(frozen=True)
 class StepIndex:
     "Where the tokens of one schedule step are in a video: finest level first, then by frame, row, column."
@@ -44,7 +47,7 @@ def step_indices(schedule: Schedule, pyramid: PyramidConfig) -> list[StepIndex]:
         indices.append(StepIndex(*torch.from_numpy(np.concatenate(parts, axis=1).astype(np.int64))))
     return indices
 
-
+# %% ../nbs/07_rollout.ipynb #7acbc03d
 def gather_tokens(
     latents: torch.Tensor,  # (batch, frames, tokens, channels): a video, all levels of every frame
     actions: torch.Tensor,  # (batch, frames, 6)
@@ -58,7 +61,7 @@ def gather_tokens(
     return Tokens(latents[:, frame, index.token], where.expand(batch, -1, -1), actions[:, frame],
                   index.role.to(latents.device).expand(batch, -1))
 
-
+# %% ../nbs/07_rollout.ipynb #203d1f8f
 def write_tokens(
     latents: torch.Tensor,  # (batch, frames, tokens, channels), changed in place
     values: torch.Tensor,  # (batch, step tokens, channels)
@@ -69,7 +72,7 @@ def write_tokens(
     new = index.role == 2
     latents[:, index.frame[new] + start, index.token[new]] = values[:, new].to(latents.dtype)
 
-# %% ../nbs/07_rollout.ipynb #b02e87b3
+# %% ../nbs/07_rollout.ipynb #c4437752
 class VideoNoise:
     "Standard normal noise with one seed per video, so that a video does not depend on its place in a batch."
 
@@ -80,7 +83,7 @@ class VideoNoise:
         "Returns (videos, *shape)."
         return torch.stack([torch.randn(shape, generator=generator) for generator in self.generators]).to(device)
 
-
+# %% ../nbs/07_rollout.ipynb #84563a2e
 def padded_video(latents, actions, start, end):
     "A copy with room for `end` frames: empty from `start` on, the last action repeated where the plan overshoots."
     if actions.shape[1] < 1 or latents.shape[1] < start:
@@ -113,7 +116,8 @@ def generate(
     """Generate a video of any length with a schedule (paper section 5).
 
     Returns latents (batch, end, tokens, channels): the context as given, then what was generated; levels and frames that
-    no step denoised are zero. Raises ValueError where the context is too short for the schedule.
+    no step denoised are zero. Raises ValueError where the context is too short for the schedule, or where schedule and
+    pyramid do not fit.
     """
     plan = schedule.rollout(start, end)
     indices, coordinates = step_indices(schedule, pyramid), pyramid.coordinates()
@@ -129,6 +133,92 @@ def generate(
         if on_step:
             on_step(step, chunk_start, video)
     return video[:, :end]
+
+# %% ../nbs/07_rollout.ipynb #67d8d3b2
+class RolloutRecorder:
+    "Pass it to `generate` as on_step: after each step it draws some frames of the first video from what exists by then."
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        decode,  # callable (latents (frames, tokens, channels), level) -> uint8 (frames, height, width, 3)
+        frames,  # the frames to draw
+    ):
+        self.schedule, self.decode, self.frames = schedule, decode, np.asarray(frames)
+        self.steps, self.pictures, self.levels, self.fresh = [], [], [], []
+
+    def __call__(self, step: int, chunk_start: int, latents: torch.Tensor):
+        "Record one step: pictures, the level they were drawn from (-1: nothing exists) and which ones this step made."
+        level = self.levels[-1].copy() if self.levels else np.full(len(self.frames), -1)
+        fresh, chunk = np.zeros(len(level), dtype=bool), self.frames - chunk_start
+        made = self.schedule.roles[step] == 2
+        inside = (chunk >= 0) & (chunk < made.shape[1])
+        for i in np.flatnonzero(inside):
+            new = np.flatnonzero(made[:, chunk[i]])
+            if len(new) and (level[i] < 0 or new[0] <= level[i]):
+                level[i], fresh[i] = new[0], True
+        pictures = self.pictures[-1].copy() if self.pictures else None
+        for finest in np.unique(level[fresh]):
+            where = fresh & (level == finest)
+            drawn = self.decode(latents[0, torch.from_numpy(self.frames[where])], int(finest))
+            if pictures is None:
+                pictures = np.full((len(level), *drawn.shape[1:]), 235, dtype=np.uint8)
+            pictures[where] = drawn
+        self.steps.append((step, chunk_start))
+        for history, now in ((self.pictures, pictures), (self.levels, level), (self.fresh, fresh)):
+            history.append(now)
+
+# %% ../nbs/07_rollout.ipynb #c1669dc8
+def _strip(recorder, i, size, mark):
+    "The recorded frames after step i side by side; those that it made have a frame in the colour of denoised tokens."
+    strip = Image.new("RGB", ((size + 4) * len(recorder.frames), size + 4), "white")
+    for column, picture in enumerate(recorder.pictures[i]):
+        if mark and recorder.fresh[i][column]:
+            ImageDraw.Draw(strip).rectangle([column * (size + 4), 0, (column + 1) * (size + 4) - 1, size + 3], GENERATED_COLOUR)
+        tile = Image.fromarray(picture).resize((size, size), Image.Resampling.BILINEAR)
+        if recorder.levels[i][column] < 0:
+            tile = Image.new("RGB", (size, size), STATE_COLOURS[0])
+        strip.paste(tile, (column * (size + 4) + 2, 2))
+    return strip
+
+
+def plot_recording(
+    recorder: RolloutRecorder,
+    start: int,  # first generated frame, which is called +1
+    rows=None,  # which recorded steps; default all
+    size: int = 44,  # pixels of a frame
+):
+    "What exists after each step: rows are steps, columns are frames; outlined is what the step made. Returns the figure."
+    rows = range(len(recorder.steps)) if rows is None else list(rows)
+    picture = np.concatenate([np.asarray(_strip(recorder, i, size, True)) for i in rows])
+    figure, axis = plt.subplots(figsize=(9, 8.3 * picture.shape[0] / picture.shape[1] + .35), layout="constrained")
+    axis.imshow(picture, interpolation="none")
+    centres = (np.arange(max(len(rows), len(recorder.frames))) + .5) * (size + 4)
+    axis.set_yticks(centres[:len(rows)], [f"step {recorder.steps[i][0]}" for i in rows], fontsize=8)
+    axis.set_xticks(centres[:len(recorder.frames)], [f"+{frame - start + 1}" for frame in recorder.frames], fontsize=8)
+    axis.tick_params(length=0, labeltop=True, labelbottom=False)
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+    return figure
+
+# %% ../nbs/07_rollout.ipynb #7cd31f6f
+def animate_recording(
+    recorder: RolloutRecorder,
+    start: int,  # first generated frame
+    width: int = 760,  # pixels, about
+    milliseconds: int = 450,  # per step
+) -> bytes:
+    "Roles above, frames below, step by step. Returns an animated GIF."
+    end, images = start + 1, []
+    while len(recorder.schedule.rollout(start, end)) < len(recorder.steps):
+        end += recorder.schedule.finished_frames
+    for i, grid in enumerate(schedule_images(recorder.schedule, start, end, width)[:len(recorder.steps)]):
+        strip = _strip(recorder, i, grid.width // len(recorder.frames) - 4, True)
+        image = Image.new("RGB", (grid.width, grid.height + strip.height + 6), "white")
+        image.paste(grid, (0, 0))
+        image.paste(strip, (0, grid.height + 6))
+        images.append(image)
+    return gif_bytes(images, milliseconds, 96)
 
 # %% ../nbs/07_rollout.ipynb #aba773a2
 @torch.no_grad()

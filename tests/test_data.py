@@ -1,0 +1,174 @@
+"Video files, atomic writing, actions as models read them, and training examples."
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import PYRAMID, TRANSFORMER, files_below, random_video, randomised
+
+from millivid.data import RoomWalks, StepSampler, encode_frames, frame_actions, frames_to_images, images_to_frames
+from millivid.data import read_video, training_tokens, write_atomically, write_video
+from millivid.evaluation import frame_psnr
+from millivid.pyramid import PyramidConfig
+from millivid.rollout import gather_tokens, step_indices
+from millivid.tokenizer import Tokenizer, TokenizerConfig
+from millivid.world import WorldConfig, apply_actions, lattice_poses, make_episode, make_room, pose_index, random_walk
+from millivid.world import render_poses
+
+WORLD = WorldConfig(image_size=16)
+
+
+# ---- frames and video files ------------------------------------------------------------------------------------------
+
+def test_frames_to_images_and_back():
+    every_value = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 16, 16, 3)
+    images = frames_to_images(every_value)
+    assert images.shape == (1, 3, 16, 16) and (images.min(), images.max()) == (0, 1)
+    np.testing.assert_array_equal(images_to_frames(images), every_value)
+    np.testing.assert_array_equal(images_to_frames(images * 3 - 1), (images_to_frames((images * 3 - 1).clamp(0, 1))))
+
+
+@pytest.mark.parametrize("rate", [12, 25])
+def test_video_round_trip(tmp_path, rate):
+    frames = make_episode(1, 30).frames
+    write_video(tmp_path / "new" / "walk.mp4", frames, rate)  # makes its folder
+    again, found_rate = read_video(tmp_path / "new" / "walk.mp4")
+    assert again.shape == frames.shape and again.dtype == np.uint8 and found_rate == rate
+    assert frame_psnr(again, frames).min() > 28  # H.264 loses a little, above all of colour
+    shift = [frame_psnr(again[1:-1], frames[1 + by:29 + by]).mean() for by in (-1, 0, 1)]
+    assert np.argmax(shift) == 1  # every frame is at its place
+    assert files_below(tmp_path) == ["new/walk.mp4"]
+
+
+def test_reading_the_beginning_of_a_video(tmp_path):
+    frames = make_episode(1, 20).frames
+    write_video(tmp_path / "walk.mp4", frames)
+    assert len(read_video(tmp_path / "walk.mp4", max_frames=7)[0]) == 7
+    assert len(read_video(tmp_path / "walk.mp4", max_frames=100)[0]) == 20
+
+
+# ---- nothing half-written --------------------------------------------------------------------------------------------
+
+def test_a_file_appears_only_when_it_is_complete(tmp_path):
+    path = tmp_path / "new" / "file.txt"
+
+    def write(temporary):
+        temporary.write_text("half")
+        assert not path.exists()
+        temporary.write_text("whole")
+
+    write_atomically(path, write)
+    assert path.read_text() == "whole" and files_below(tmp_path) == ["new/file.txt"]
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+
+    def fail(temporary):
+        temporary.write_text("half of the new")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, fail)
+    assert path.read_text() == "old" and files_below(tmp_path) == ["file.txt"]
+
+
+# ---- actions ---------------------------------------------------------------------------------------------------------
+
+@given(st.integers(0, 2 ** 31), st.integers(1, 4))
+def test_odometry_follows_from_the_actions_alone(seed, frames_per_action):
+    config = WorldConfig(frames_per_action=frames_per_action, image_size=8)
+    (x, y, heading), actions = random_walk(random.Random(seed), 20, config)
+    held = np.repeat(actions, frames_per_action)
+    rows = frame_actions(held, config).numpy()
+    assert rows.shape == (len(held), 6)
+    np.testing.assert_array_equal(rows[:, 0], held)
+    cos, sin = np.round(np.cos(heading * np.pi / 2)), np.round(np.sin(heading * np.pi / 2))
+    true = apply_actions((x * frames_per_action, y * frames_per_action, heading * frames_per_action), held, config)
+    true = true / frames_per_action
+    np.testing.assert_allclose(cos * rows[:, 1] - sin * rows[:, 2] + x, true[:, 0], atol=1e-5)
+    np.testing.assert_allclose(sin * rows[:, 1] + cos * rows[:, 2] + y, true[:, 1], atol=1e-5)
+    turned = (rows[:, 4] / (np.pi / 2) + heading - true[:, 2]) % 4
+    np.testing.assert_allclose(np.minimum(turned, 4 - turned), 0, atol=1e-5)
+
+
+# ---- walks through encoded rooms -------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def eye():
+    "A tokenizer for small frames."
+    return randomised(Tokenizer(TokenizerConfig(PYRAMID, 4, TRANSFORMER, TRANSFORMER)))
+
+
+@pytest.fixture(scope="module")
+def walks(eye):
+    return RoomWalks(eye, [3], WORLD, progress=False)
+
+
+def test_sampled_walks_are_encoded_videos_with_their_actions(eye, walks, generator=torch.Generator().manual_seed(0)):
+    room, poses = make_room(3, WORLD), lattice_poses(WORLD)
+    views = encode_frames(eye, render_poses(room, np.arange(len(poses)), WORLD))
+    latents, actions = walks.sample(generator, 4, 30)
+    assert latents.shape == (4, 30, PYRAMID.num_tokens, 4) and actions.shape == (4, 30, 6)
+    for video, rows in zip(latents, actions):
+        held = rows[:, 0].numpy().astype(int)
+        torch.testing.assert_close(rows, frame_actions(held, WORLD))
+        first = (views - video[0]).abs().amax((1, 2)).argmin()  # which of all poses the walk begins with
+        path = np.concatenate([poses[first:first + 1], apply_actions(poses[first], held[1:], WORLD)])
+        error = (views[pose_index(path, WORLD)] - video).abs().mean()
+        assert error < .02 < (views[0] - views[40]).abs().mean()  # they are kept in bfloat16
+
+
+def test_sampled_walks_come_from_the_generator(walks):
+    one, two, other = (walks.sample(torch.Generator().manual_seed(seed), 2, 10) for seed in (1, 1, 2))
+    assert all(map(torch.equal, one, two)) and not torch.equal(one[0], other[0])
+
+
+def test_encoded_rooms_are_kept_until_something_changes(eye, tmp_path, monkeypatch):
+    cache = tmp_path / "rooms.safetensors"
+    first = RoomWalks(eye, [3, 4], WORLD, cache, progress=False)
+    assert files_below(tmp_path) == ["rooms.safetensors"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Tokenizer, "encode", lambda *_: pytest.fail("encoded again"))
+        assert torch.equal(RoomWalks(eye, [3, 4], WORLD, cache, progress=False).latents, first.latents)
+    assert not torch.equal(RoomWalks(eye, [3, 5], WORLD, cache, progress=False).latents, first.latents)
+    other = randomised(Tokenizer(eye.config), seed=1)
+    assert not torch.equal(RoomWalks(other, [3, 4], WORLD, cache, progress=False).latents, first.latents)
+
+
+# ---- training examples -----------------------------------------------------------------------------------------------
+
+def test_training_sees_what_the_rollout_sees(schedule):
+    latents, actions = random_video(3, schedule.chunk_frames)
+    indices, coordinates = step_indices(schedule, PYRAMID), PYRAMID.coordinates()
+    batch = training_tokens(latents, actions, [indices[step] for step in (0, 3, 1)], coordinates)
+    for sample, step in enumerate((0, 3, 1)):
+        own = slice(sample, sample + 1)
+        expected = gather_tokens(latents[own], actions[own], indices[step], coordinates)
+        for name in ("values", "coordinates", "actions", "roles"):
+            assert torch.equal(getattr(batch, name)[own], getattr(expected, name)), name
+
+
+def test_steps_are_drawn_with_their_probability(schedule):
+    class Walks:
+        def sample(self, generator, count, frames):
+            return torch.zeros(count, frames, PYRAMID.num_tokens, 4), torch.zeros(count, frames, 6)
+
+    draw = StepSampler(Walks(), schedule, PYRAMID)
+    tokens = draw(torch.Generator().manual_seed(0), 600)
+    level = tokens.coordinates[..., 1].masked_fill(~tokens.denoised, 0).amax(1)  # the level that is denoised
+    share = torch.bincount(level, minlength=3) / 600
+    torch.testing.assert_close(share, torch.full((3,), 1 / 3), rtol=0, atol=.06)
+    again = draw(torch.Generator().manual_seed(0), 600)
+    assert torch.equal(again.roles, tokens.roles) and torch.equal(again.coordinates, tokens.coordinates)
+
+
+def test_frames_of_any_size_can_be_encoded():
+    pyramid = PyramidConfig((8, 16), (4, 4), 2)
+    tokenizer = randomised(Tokenizer(TokenizerConfig(pyramid, 4, TRANSFORMER, TRANSFORMER)))
+    frames = np.random.default_rng(0).integers(256, size=(3, 8, 16, 3), dtype=np.uint8)
+    assert encode_frames(tokenizer, frames).shape == (3, 10, 4)

@@ -1,0 +1,177 @@
+"Role matrices: what a chunk promises, for any setting of the windows."
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from millivid.schedule import CONTEXT, DENOISED, framepack_schedule, full_resolution_schedule, millivid_schedule
+from millivid.schedule import upscale_schedule
+from millivid.training import MINI_EXPERIMENTS
+
+
+@st.composite
+def millivid_settings(draw):
+    "Windows that divide each other, tokens per level, and any budget of extra context."
+    levels = draw(st.integers(1, 4))
+    windows = [draw(st.integers(1, 3))]
+    for _ in range(levels - 1):
+        windows.append(windows[-1] * draw(st.integers(1, 3)))
+    coarsest = draw(st.integers(1, 4))
+    tokens = tuple(coarsest * 4 ** level for level in reversed(range(levels)))
+    return tuple(windows), draw(st.integers(0, 3 * tokens[0])), tokens
+
+
+@st.composite
+def framepack_settings(draw, mirrored=False):
+    "Context frames, denoised frames and tokens per level."
+    levels = draw(st.integers(1, 4))
+    frames = st.integers(0, 4)
+    context = [draw(st.integers(1, 4)), *(draw(frames) for _ in range(levels - 1))]
+    denoised = [draw(st.integers(1, 3)), *(draw(frames) for _ in range(levels - 1))] if mirrored else draw(st.integers(1, 3))
+    return context, denoised, tuple(4 ** level for level in reversed(range(levels)))
+
+
+@st.composite
+def upscale_settings(draw):
+    levels = draw(st.integers(3, 4))
+    return draw(st.sampled_from([2, 4])), tuple(4 ** level for level in reversed(range(levels))), draw(st.booleans())
+
+
+schedules = millivid_settings().map(lambda settings: millivid_schedule(*settings))
+mirrored = framepack_settings(mirrored=True).map(lambda settings: framepack_schedule(*settings))
+any_schedule = (schedules | st.integers(1, 8).map(lambda half: full_resolution_schedule(2 * half))
+                | framepack_settings().map(lambda settings: framepack_schedule(*settings))
+                | upscale_settings().map(lambda settings: upscale_schedule(*settings)))
+
+
+def new_frames(schedule):
+    return slice(schedule.context_frames, None)
+
+
+@given(any_schedule)
+def test_a_chunk_denoises_every_frame_at_every_level_exactly_once(schedule):
+    times = (schedule.roles == DENOISED).sum(axis=0)
+    assert (times[:, new_frames(schedule)] == 1).all()
+    assert (times[:, :schedule.context_frames] == 0).all()
+    assert times[:, new_frames(schedule)].shape[1] == schedule.finished_frames > 0
+
+
+@given(mirrored)
+def test_a_mirrored_chunk_finishes_every_frame_and_sketches_later_ones(schedule):
+    times = (schedule.roles == DENOISED).sum(axis=0)[:, new_frames(schedule)]
+    assert times.max() == 1
+    assert (times[:, :schedule.finished_frames] == 1).all()
+    later = times[:, schedule.finished_frames:]
+    assert later.shape[1] == schedule.clipped_frames and (later.sum(axis=0) == 1).all()
+
+
+@given(any_schedule | mirrored)
+def test_context_exists_before_it_is_used(schedule):
+    exists = np.zeros(schedule.roles.shape[1:], dtype=bool)
+    exists[:, :schedule.context_frames] = True
+    for roles in schedule.roles:
+        assert exists[roles == CONTEXT].all()
+        exists |= roles == DENOISED
+
+
+@given(schedules)
+def test_a_frame_is_denoised_from_coarse_to_fine(schedule):
+    when = (schedule.roles == DENOISED).argmax(axis=0)[:, new_frames(schedule)]
+    assert (when[:-1] > when[1:]).all()
+
+
+@given(schedules)
+def test_what_is_denoised_is_seen_one_level_coarser(schedule):
+    for roles in schedule.roles:
+        for level, frame in zip(*np.nonzero(roles == DENOISED)):
+            if level + 1 < schedule.num_levels:
+                assert roles[level + 1, frame] == CONTEXT
+
+
+@given(millivid_settings())
+def test_every_step_has_a_window_of_every_level(settings):
+    windows, extra_budget, tokens = settings
+    for roles, target in zip(*(lambda s: (s.roles, s.groups))(millivid_schedule(*settings))):
+        for level, window in enumerate(windows):
+            seen, denoised = (roles[level] == CONTEXT).sum(), (roles[level] == DENOISED).sum()
+            if level == target:
+                assert (seen, denoised) == (extra_budget // tokens[level], window)
+            else:
+                assert (seen, denoised) == (window, 0)
+
+
+@given(millivid_settings())
+def test_the_frames_of_a_step_have_no_gap(settings):
+    for roles in millivid_schedule(*settings).roles:
+        frames = np.flatnonzero(roles.any(axis=0))
+        assert (np.diff(frames) == 1).all()
+
+
+@given(millivid_settings(), st.integers(0, 3))
+def test_steps_cost_the_same_with_whole_frames_of_extra_context(settings, frames):
+    windows, _, tokens = settings
+    schedule = millivid_schedule(windows, frames * tokens[0], tokens)
+    expected = np.dot(windows, tokens) + frames * tokens[0]
+    assert (schedule.step_tokens == expected).all() and schedule.max_tokens == expected
+
+
+@given(any_schedule | mirrored)
+def test_cost_counts_the_tokens_of_both_roles(schedule):
+    for roles, cost in zip(schedule.roles, schedule.step_tokens):
+        assert cost == sum(schedule.tokens_per_level[level] for level in np.nonzero(roles)[0])
+
+
+@given(any_schedule)
+def test_training_draws_every_group_equally_often(schedule):
+    groups, probabilities = np.array(schedule.groups), schedule.probabilities
+    assert probabilities.sum() == pytest.approx(1) and (probabilities > 0).all()
+    for group in set(schedule.groups):
+        assert probabilities[groups == group].sum() == pytest.approx(1 / len(set(schedule.groups)))
+        assert np.ptp(probabilities[groups == group]) == pytest.approx(0)
+
+
+@given(any_schedule | mirrored, st.integers(0, 20), st.integers(1, 60))
+def test_a_rollout_denoises_everything_once_and_looks_at_nothing_missing(schedule, more_context, length):
+    start = schedule.context_frames + more_context
+    plan = schedule.rollout(start, start + length)
+    last = max(first for _, first in plan) + schedule.chunk_frames - schedule.clipped_frames
+    assert last - schedule.finished_frames < start + length <= last  # whole chunks, and not one too many
+    times = np.zeros((schedule.num_levels, last + schedule.clipped_frames), dtype=int)
+    for step, first in plan:
+        assert first >= 0
+        roles, chunk = schedule.roles[step], times[:, first:first + schedule.chunk_frames]
+        known = (chunk >= 1) | (np.arange(first, first + schedule.chunk_frames) < start)
+        assert known[roles == CONTEXT].all()
+        chunk += roles == DENOISED
+    assert (times[:, :start] == 0).all() and (times[:, start:last] >= 1).all()
+    if not schedule.clipped_frames:
+        assert times.max() == 1
+
+
+@given(any_schedule | mirrored, st.integers(0, 20), st.integers(0, 100))
+def test_a_limit_is_never_exceeded(schedule, more_context, more_frames):
+    start = schedule.context_frames + more_context
+    limit = start + schedule.finished_frames + schedule.clipped_frames + more_frames
+    ends = [first + schedule.chunk_frames for _, first in schedule.rollout(start, limit=limit)]
+    assert max(ends) <= limit < max(ends) + schedule.finished_frames
+
+
+@given(st.integers(1, 20))
+def test_full_resolution_is_half_context_half_denoised(half):
+    schedule = full_resolution_schedule(2 * half, (16, 4, 1))
+    assert schedule.roles.tolist() == [[[CONTEXT] * half + [DENOISED] * half]]
+    assert schedule.max_tokens == 2 * half * 16
+
+
+def test_the_papers_schedules():
+    paper = millivid_schedule((3, 12, 48, 192), 768)
+    assert paper.num_steps == 1 + 4 + 16 + 64
+    assert set(paper.step_tokens) == {3840}
+    assert paper.finished_frames == 192 and paper.context_frames <= 256
+    assert full_resolution_schedule(14).max_tokens == 3584
+
+
+def test_the_mini_models_have_the_same_budget():
+    assert {experiment.tokens_per_step for experiment in MINI_EXPERIMENTS.values()} == {160}
+    assert all(experiment.context_frames <= 128 for experiment in MINI_EXPERIMENTS.values())

@@ -1,0 +1,212 @@
+"Training: resumable, repeatable, and it learns."
+
+import dataclasses
+import json
+
+import pytest
+import torch
+import torch.nn as nn
+from tiny import PYRAMID, TRANSFORMER, files_below, random_video
+
+import millivid.training
+from millivid.data import StepSampler
+from millivid.diffusion import diffusion_loss
+from millivid.tokenizer import TokenizerConfig
+from millivid.training import HELD_OUT_SEED, Experiment, TrainingConfig, draw_noise, learning_rate_factor, psnr
+from millivid.training import random_views, train, train_tokenizer, train_video, video_loss
+from millivid.video import VideoConfig
+from millivid.world import TEST_SEED, WorldConfig
+
+WORLD = WorldConfig(image_size=16)
+SHORT = TrainingConfig(steps=6, batch_size=4, learning_rate=1e-3, warmup_steps=2, decay_fraction=.5, autocast=False,
+                       evaluate_every=3, checkpoint_every=2)
+EXPERIMENTS = {
+    "millivid": Experiment("millivid", PYRAMID, VideoConfig(4, 3, TRANSFORMER, odometry=True), (1, 2, 4), 16),
+    "full_resolution": Experiment("full_resolution", PYRAMID, VideoConfig(4, 3, TRANSFORMER), num_frames=4),
+    "framepack": Experiment("framepack", PYRAMID,
+                            VideoConfig(4, 3, TRANSFORMER, framepack_context=(1, 1, 2), framepack_denoised=2)),
+}
+
+
+class Videos:
+    "Made-up training data: the same few videos again and again."
+
+    def sample(self, generator, count, frames):
+        latents, actions = random_video(8, frames)
+        chosen = torch.randint(8, (count,), generator=generator)
+        return latents[chosen], actions[chosen]
+
+
+class Interrupted(Exception):
+    "Stands for a power cut."
+
+
+def cut_after(count, function):
+    "A function that works `count` times, then raises."
+    calls = iter(range(count))
+
+    def limited(*arguments):
+        if next(calls, None) is None:
+            raise Interrupted
+        return function(*arguments)
+    return limited
+
+
+def line_model():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 8), nn.GELU(), nn.Linear(8, 1))
+
+
+def line_loss(model, generator):
+    x = torch.randn(16, 3, generator=generator)
+    return (model(x) - x.sum(-1, keepdim=True)).square().mean()
+
+
+def same(one, two):
+    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
+
+
+# ---- interrupted and resumed -----------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("steps_before_power_cut", [1, 2, 5, 9])
+def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, steps_before_power_cut):
+    config = dataclasses.replace(SHORT, steps=12, checkpoint_every=2, evaluate_every=4)
+
+    def held_out(model):
+        return {"loss": line_loss(model, torch.Generator().manual_seed(99)).item()}
+
+    whole = line_model()
+    expected = train(whole, line_loss, config, held_out_loss=held_out, progress=False)
+
+    with pytest.raises(Interrupted):
+        train(line_model(), cut_after(steps_before_power_cut, line_loss), config, tmp_path, held_out, progress=False)
+    resumed = line_model()
+    history = train(resumed, line_loss, config, tmp_path, held_out, progress=False)
+
+    assert same(resumed, whole)
+    assert history == expected
+    assert json.loads((tmp_path / "history.json").read_text())["loss"] == expected["loss"]
+    assert files_below(tmp_path) == ["checkpoint.pt", "history.json"]
+
+
+@pytest.mark.parametrize("method", EXPERIMENTS)
+def test_video_training_resumes(method, tmp_path):
+    experiment, walks = EXPERIMENTS[method], Videos()
+    whole, expected = train_video(experiment, walks, walks, SHORT, progress=False)
+    failing = Videos()
+    failing.sample = cut_after(4, walks.sample)
+    with pytest.raises(Interrupted):
+        train_video(experiment, failing, walks, SHORT, tmp_path, progress=False)
+    resumed, history = train_video(experiment, walks, walks, SHORT, tmp_path, progress=False)
+    assert same(resumed, whole) and history == expected
+
+
+def test_a_finished_training_is_not_repeated(tmp_path):
+    one, two = line_model(), line_model()
+    expected = train(one, line_loss, SHORT, tmp_path, progress=False)
+    assert train(two, lambda *_: pytest.fail("trained again"), SHORT, tmp_path, progress=False) == expected
+    assert same(one, two)
+
+
+# ---- repeatable ------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("method", EXPERIMENTS)
+def test_training_is_repeatable_from_its_seed(method):
+    runs = []
+    for seed in (0, 0, 1):
+        torch.randn(3)  # other uses of chance do not matter
+        training = dataclasses.replace(SHORT, steps=3, seed=seed)
+        runs.append(train_video(EXPERIMENTS[method], Videos(), Videos(), training, progress=False))
+    assert same(runs[0][0], runs[1][0]) and runs[0][1] == runs[1][1]
+    assert runs[0][1]["loss"] != runs[2][1]["loss"]
+
+
+# ---- learning --------------------------------------------------------------------------------------------------------
+
+def test_learning_rate_warms_up_stays_and_falls():
+    config = TrainingConfig(steps=100, warmup_steps=10, decay_fraction=.2)
+    factors = [learning_rate_factor(step, config) for step in range(100)]
+    assert factors[0] == 0 and factors[5] == .5  # the first step moves nothing, as in the paper
+    assert set(factors[10:81]) == {1}
+    assert factors[90] == pytest.approx(.5) and factors[99] == pytest.approx(.05)
+    assert learning_rate_factor(99, dataclasses.replace(config, decay_fraction=0.)) == 1
+
+
+def test_training_fits_a_line():
+    history = train(line_model(), line_loss, TrainingConfig(300, learning_rate=1e-2, warmup_steps=10, decay_fraction=.5,
+                                                            autocast=False), progress=False)
+    assert history["loss"][-1] < .05 * history["loss"][0]
+
+
+class Repeated:
+    "Videos that are easy to learn: all of them are the same still picture."
+
+    def sample(self, generator, count, frames):
+        latents, actions = random_video(1, 1)
+        return latents.expand(count, frames, -1, -1), actions.expand(count, frames, -1)
+
+
+@pytest.mark.parametrize("method", EXPERIMENTS)
+def test_video_models_learn(method):
+    held_out = []
+    for steps in (1, 30):  # the first step changes nothing
+        training = TrainingConfig(steps, 8, 1e-2, 2, autocast=False)
+        _, history = train_video(EXPERIMENTS[method], Repeated(), Repeated(), training, progress=False)
+        held_out.append(history["held_out"][-1]["loss"])
+    assert held_out[1] < .85 * held_out[0]
+
+
+def test_tokenizers_learn():
+    config = TokenizerConfig(PYRAMID, 4, TRANSFORMER, TRANSFORMER)
+    training = TrainingConfig(40, 16, 1e-2, 5, autocast=False, evaluate_every=20, checkpoint_every=40)
+    _, history = train_tokenizer(config, training, world=WORLD, progress=False)
+    first, last = history["held_out"]
+    assert all(last[f"psnr_level{level}"] > first[f"psnr_level{level}"] > 5 for level in range(3))
+
+
+def test_losses_that_are_no_numbers_stop_the_training(tmp_path):
+    with pytest.raises(FloatingPointError, match="learning rate"):
+        train(line_model(), lambda model, _: line_loss(model, torch.Generator()) * torch.nan, SHORT, tmp_path, progress=False)
+    assert files_below(tmp_path) == []  # no checkpoint of a broken model
+
+
+def test_the_loss_drops_the_context_of_some_samples(schedule):
+    tokens = StepSampler(Videos(), schedule, PYRAMID)(torch.Generator().manual_seed(0), 400)
+    seen = []
+
+    def predict(x_t, t, tokens, conditional):
+        seen.append(conditional)
+        return torch.zeros_like(x_t)
+
+    video_loss(predict, tokens, torch.Generator().manual_seed(0))
+    assert .04 < (~seen[0]).float().mean() < .18  # the paper's tenth
+
+
+def test_video_loss_is_the_diffusion_loss(video_model, schedule):
+    "With nothing dropped, the loss is that of the same noise and times."
+    tokens = StepSampler(Videos(), schedule, PYRAMID)(torch.Generator().manual_seed(0), 4)
+    eps, t, conditional = draw_noise(tokens.values, torch.Generator().manual_seed(3), dropout=0.)
+    assert conditional.all() and eps.shape == tokens.values.shape and t.shape == (4, 1)
+    expected = diffusion_loss(lambda x_t, t, c: video_model(x_t, t, tokens, c), tokens.values, tokens.denoised, eps, t,
+                              conditional)
+    assert torch.equal(video_loss(video_model, tokens, torch.Generator().manual_seed(3), 0.), expected)
+
+
+# ---- rooms and numbers -----------------------------------------------------------------------------------------------
+
+def test_training_and_held_out_views_are_of_other_rooms(monkeypatch):
+    painted, make_room = [], millivid.training.make_room
+    monkeypatch.setattr(millivid.training, "make_room", lambda seed, *rest: painted.append(seed) or make_room(seed, *rest))
+    random_views(torch.Generator().manual_seed(0), 200, WORLD)
+    training, painted[:] = painted[:], []
+    random_views(torch.Generator().manual_seed(0), 200, WORLD, HELD_OUT_SEED)
+    assert max(training) < TEST_SEED < HELD_OUT_SEED <= min(painted)
+    assert len(set(training)) > 190  # nearly always another room
+
+
+def test_psnr_by_hand():
+    image = torch.zeros(2, 3, 4, 4)
+    other = image.clone()
+    other[1] += .1
+    other[0] -= 5  # clipped
+    torch.testing.assert_close(psnr(other, image), torch.tensor([torch.inf, 20.]))
