@@ -102,7 +102,7 @@ def write_atomically(path, write):
     finally:
         temporary.unlink(missing_ok=True)
 
-# %% ../nbs/08_data.ipynb #e4946eff
+# %% ../nbs/08_data.ipynb #975951de
 class RoomWalks:
     """Endless encoded walks: every pose of every room is encoded once, a walk is then a look-up.
 
@@ -110,7 +110,14 @@ class RoomWalks:
     encoded rooms; it is made anew when the tokenizer or the rooms are others.
     """
 
-    def __init__(self, tokenizer, seeds, config: WorldConfig = WorldConfig(), cache=None, progress=True):
+    def __init__(
+        self,
+        tokenizer,
+        seeds,  # one room for each
+        config: WorldConfig = WorldConfig(),
+        cache=None,  # optional path of a safetensors file
+        progress=True,
+    ):
         self.config = config
         weights = b"".join(value.cpu().numpy().tobytes() for value in tokenizer.state_dict().values())
         made_from = hashlib.sha256(weights + repr((list(seeds), config)).encode()).hexdigest()
@@ -156,7 +163,7 @@ def training_tokens(
     where = torch.cat([frame[..., None], coordinates[token]], dim=-1)
     return Tokens(latents[sample, frame, token] * (role > 0)[..., None], where, actions[sample, frame], role)
 
-# %% ../nbs/08_data.ipynb #4312b1c1
+# %% ../nbs/08_data.ipynb #763ad49d
 def plot_tokens(
     axis,  # matplotlib axes
     tokens: Tokens,
@@ -169,8 +176,8 @@ def plot_tokens(
         cells, count = torch.unique(where[roles == role][:, :2], dim=0, return_counts=True)
         axis.bar(cells[:, 0], .8, width=1, bottom=num_levels - 1.4 - cells[:, 1], color=colour, edgecolor="white",
                  linewidth=.3, label=f"{int(count.sum())} tokens {'context' if role == CONTEXT else 'denoised'}")
-    padding = int((roles == 0).sum())
-    axis.plot([], [], "s", color="lightgray", label=f"{padding} tokens padding")
+    if padding := int((roles == 0).sum()):
+        axis.plot([], [], "s", color="lightgray", label=f"{padding} tokens padding")
     axis.set(yticks=range(num_levels), yticklabels=[f"level {level}" for level in reversed(range(num_levels))],
              ylim=(-.6, num_levels - .4), xlabel="frame of the chunk")
     axis.legend(fontsize=7, ncols=3, loc="lower left", bbox_to_anchor=(0, 1), frameon=False)

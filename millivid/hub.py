@@ -5,8 +5,10 @@
 # %% auto #0
 __all__ = ['PACKAGED', 'choose_device', 'weights_folder', 'load_tokenizer', 'Generator', 'load_generator', 'save_model']
 
-# %% ../nbs/11_pretrained.ipynb #22048231
+# %% ../nbs/11_pretrained.ipynb #3b3eeda7
+import contextlib
 import copy
+import io
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +23,7 @@ from .tokenizer import Tokenizer
 from .training import Experiment
 from .video import FramePackModel, VideoModel
 
-# %% ../nbs/11_pretrained.ipynb #bbdce99f
+# %% ../nbs/11_pretrained.ipynb #b6093ab2
 PACKAGED = Path(millivid.__file__).parent / "weights"
 
 
@@ -58,7 +60,9 @@ def weights_folder(
 
 def _load(kind, folder, device):
     try:
-        return kind.from_pretrained(folder, map_location="cpu", strict=True).float().eval().to(device)
+        with contextlib.redirect_stdout(io.StringIO()):  # the library prints a line of its own
+            model = kind.from_pretrained(folder, map_location="cpu", strict=True)
+        return model.float().eval().to(device)
     except (SafetensorError, json.JSONDecodeError) as error:
         raise ValueError(f"{folder} cannot be read ({error}): the file is truncated or not what its name says; copy "
                          "or train it again") from None

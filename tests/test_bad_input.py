@@ -6,13 +6,14 @@ A message names the value that was given, what was expected, and what to do abou
 import json
 import shutil
 
+import av
 import numpy as np
 import pytest
 import torch
 from tiny import PYRAMID, TRANSFORMER, assert_says, files_below, random_video, run_millivid
 
 from millivid.cli import main
-from millivid.data import encode_frames, frame_actions, read_video, write_video
+from millivid.data import FREEDOOM_VIDEO, encode_frames, frame_actions, read_video, write_video
 from millivid.diffusion import ddim_sample
 from millivid.hub import PACKAGED, choose_device, load_generator, load_tokenizer, save_model
 from millivid.layers import TransformerConfig
@@ -21,7 +22,7 @@ from millivid.rollout import gather_tokens, generate, generate_framepack, step_i
 from millivid.schedule import full_resolution_schedule, millivid_schedule
 from millivid.tokenizer import TokenizerConfig
 from millivid.training import Experiment, TrainingConfig, train_tokenizer
-from millivid.video import FramePackModel, Tokens, VideoConfig
+from millivid.video import FramePackModel, VideoConfig
 from millivid.world import WorldConfig, make_episode, make_room, make_test_episode, walk
 
 NO_GPU = "cuda:99"  # not there on any machine
@@ -79,7 +80,6 @@ def test_a_truncated_video(tmp_path, share):
 
 
 def test_a_video_of_sound_alone(tmp_path):
-    import av
     path = tmp_path / "sound.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("aac", rate=44100)
@@ -360,7 +360,7 @@ def test_a_device_that_does_not_exist():
 
 # ---- on the command line ---------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("command", [("demo",), ("train", "tokenizer"), ("train", "video")])
+@pytest.mark.parametrize("command", [("demo",), ("train", "tokenizer"), ("train", "video"), ("tokenize", FREEDOOM_VIDEO)])
 def test_cli_without_the_gpu_it_was_asked_for(command, tmp_path, capsys):
     message = cli_message(capsys, *command, "--device", NO_GPU, "--out", tmp_path / "out")
     assert_says(message, "millivid", NO_GPU, "use 'cpu'")
@@ -375,9 +375,22 @@ def test_cli_demo_of_too_little(option, value, expected, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_cli_with_a_tokenizer_that_is_not_there(tmp_path, capsys):
-    message = cli_message(capsys, "train", "video", "--tokenizer", "mini-nonsense", "--out", tmp_path / "out")
+@pytest.mark.parametrize("command", [("train", "video"), ("tokenize", FREEDOOM_VIDEO)])
+def test_cli_with_a_tokenizer_that_is_not_there(command, tmp_path, capsys):
+    message = cli_message(capsys, *command, "--tokenizer", "mini-nonsense", "--out", tmp_path / "out")
     assert_says(message, "mini-nonsense", "the package has", "mini-tokenizer")
+    assert not (tmp_path / "out").exists()
+
+
+def test_cli_with_a_video_that_is_not_there(tmp_path, capsys):
+    message = cli_message(capsys, "tokenize", tmp_path / "nowhere.mp4", "--out", tmp_path / "out")
+    assert_says(message, tmp_path / "nowhere.mp4", "no video", "mp4")
+    assert not (tmp_path / "out").exists()
+
+
+def test_cli_with_a_file_that_is_no_video(not_a_video, tmp_path, capsys):
+    message = cli_message(capsys, "tokenize", not_a_video, "--out", tmp_path / "out")
+    assert_says(message, not_a_video, "cannot be read as a video", "give", "mp4")
     assert not (tmp_path / "out").exists()
 
 
@@ -386,7 +399,7 @@ def test_cli_with_a_truncated_tokenizer(tmp_path, capsys):
     weights = tmp_path / "broken" / "model.safetensors"
     weights.chmod(0o644)
     weights.write_bytes(weights.read_bytes()[:100_000])
-    message = cli_message(capsys, "train", "video", "--tokenizer", tmp_path / "broken", "--out", tmp_path / "out")
+    message = cli_message(capsys, "tokenize", FREEDOOM_VIDEO, "--tokenizer", tmp_path / "broken", "--out", tmp_path / "out")
     assert_says(message, tmp_path / "broken", "truncated", "again")
     assert not (tmp_path / "out").exists()
 
@@ -396,17 +409,21 @@ def test_cli_with_a_truncated_tokenizer(tmp_path, capsys):
     (("train", "video"), ("--out", "required")),
     (("train", "nonsense", "--out", "unused"), ("nonsense", "tokenizer", "video")),
     (("demo", "--frames", "many"), ("--frames", "many")),
-    (("nonsense",), ("nonsense", "demo", "train")),
-    ((), ("demo", "train"))])
+    (("nonsense",), ("nonsense", "demo", "train", "tokenize")),
+    ((), ("command", "required"))])
 def test_cli_with_wrong_words(arguments, parts, capsys):
     assert_says(cli_message(capsys, *arguments), *parts)
 
 
-@pytest.mark.parametrize("option, value", [("--steps", 0), ("--steps", -1), ("--batch-size", 0), ("--learning-rate", -1),
-                                           ("--rooms", 0), ("--threads", 0)])
-def test_cli_with_numbers_of_no_use(option, value, tmp_path, capsys):
-    message = cli_message(capsys, "train", "video", option, value, "--out", tmp_path / "out")
-    assert_says(message, option.strip("-").replace("-", "_")[:5], value)
+@pytest.mark.parametrize("command, option, value", [
+    (("train", "video"), "--steps", 0), (("train", "tokenizer"), "--steps", -1), (("train", "video"), "--batch-size", 0),
+    (("train", "video"), "--learning-rate", -1), (("train", "video"), "--rooms", 0), (("train", "video"), "--threads", 0),
+    (("tokenize", FREEDOOM_VIDEO), "--max-frames", 0)])
+def test_cli_with_numbers_of_no_use(command, option, value, tmp_path, capsys, monkeypatch):
+    for name in ("train_tokenizer", "train_video", "RoomWalks"):  # do not train for hours where the mistake passes
+        monkeypatch.setattr(f"millivid.cli.{name}", lambda *_, **__: pytest.fail("the command began to work"))
+    message = cli_message(capsys, *command, option, value, "--out", tmp_path / "out")
+    assert_says(message.replace("_", "-"), option.strip("-"), value)
     assert not (tmp_path / "out").exists()
 
 
