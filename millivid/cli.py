@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['command_train', 'command_demo', 'command_record', 'command_tokenize', 'make_parser', 'main']
 
-# %% ../nbs/14_cli.ipynb #c2ce4c15
+# %% ../nbs/14_cli.ipynb #75f6ecdd
 import argparse
 import dataclasses
 import json
@@ -19,7 +19,7 @@ import torch
 from tqdm.auto import tqdm
 
 from .data import RoomWalks, decode_latents, encode_frames, frames_to_images, read_video, record_doom
-from .data import write_atomically, write_video
+from .data import write_atomically, write_gif, write_video
 from .evaluation import compare, comparison_video, format_table, frame_psnr, horizons, plot_comparison
 from .evaluation import psnr_table
 from .hub import choose_device, load_generator, load_tokenizer, save_model
@@ -52,11 +52,9 @@ def command_train(arguments):
         save_model(model, out, experiment)
     print(f"held out: {history['held_out'][-1]}\nsaved in {out}")
 
-# %% ../nbs/14_cli.ipynb #1fd9e031
+# %% ../nbs/14_cli.ipynb #6cbffbcf
 def command_demo(arguments):
     "millivid demo"
-    if arguments.frames < 2 or arguments.episodes < 2:
-        raise ValueError(f"--frames {arguments.frames} and --episodes {arguments.episodes}: both must be at least 2")
     out, context, started = Path(arguments.out), 128, time.time()
     device = choose_device(arguments.device)
     tokenizer = load_tokenizer("mini-tokenizer", device)
@@ -65,6 +63,8 @@ def command_demo(arguments):
     videos = compare(tokenizer, generators, episodes, context, arguments.sampling_steps, arguments.seed)
     table = psnr_table(videos, context)
     write_video(out / "comparison.mp4", comparison_video({name: video[:4] for name, video in videos.items()}, context))
+    first = comparison_video({name: video[:1] for name, video in videos.items()}, context, scale=3, lead=8)
+    write_gif(out / "comparison.gif", first[:80])
     shown = [horizon for horizon in (1, 4, 16, 64, 128, 256) if horizon <= arguments.frames]
     for number in range(arguments.episodes):
         figure = plot_comparison(videos, episodes[number], number, context, shown)
@@ -131,10 +131,33 @@ def command_tokenize(arguments):
     print(f"{len(frames)} frames in {time.time() - started:.0f} s on {device}. Look at {out}/levels.mp4 and {out}/levels.png; "
           f"the numbers are in {out}/levels.json")
 
-# %% ../nbs/14_cli.ipynb #82a72ee0
+# %% ../nbs/14_cli.ipynb #88efd742
+class _Parser(argparse.ArgumentParser):
+    "Says in one line what is wrong, as all other errors do."
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {message}; see `{self.prog} --help`\n")
+
+
+def _at_least(low):
+    "Reads a whole number of at least `low`."
+    def number(text):
+        if int(text) < low:
+            raise argparse.ArgumentTypeError(f"{text} is too small: it must be at least {low}")
+        return int(text)
+    return number
+
+
+def _positive(text):
+    "Reads a number above 0."
+    if not float(text) > 0:
+        raise argparse.ArgumentTypeError(f"{text} is too small: it must be above 0")
+    return float(text)
+
+
 def make_parser() -> argparse.ArgumentParser:
     "All commands and their options."
-    parser = argparse.ArgumentParser("millivid", description="Long, consistent video from hierarchical latents.")
+    parser = _Parser("millivid", description="Long, consistent video from hierarchical latents.")
     commands = parser.add_subparsers(dest="command", required=True)
 
     train = commands.add_parser("train", help="train a tokenizer or a video model on rooms that are rendered on the fly")
@@ -142,21 +165,21 @@ def make_parser() -> argparse.ArgumentParser:
     train.add_argument("--model", choices=list(MINI_EXPERIMENTS), default="millivid", help="which video model")
     train.add_argument("--tokenizer", default="mini-tokenizer", help="name or folder of the tokenizer (video only)")
     train.add_argument("--out", required=True, help="folder for checkpoints, history and weights; resumes what is there")
-    train.add_argument("--steps", type=int)
-    train.add_argument("--batch-size", type=int)
-    train.add_argument("--learning-rate", type=float)
+    train.add_argument("--steps", type=_at_least(1))
+    train.add_argument("--batch-size", type=_at_least(1))
+    train.add_argument("--learning-rate", type=_positive)
     train.add_argument("--seed", type=int)
-    train.add_argument("--rooms", type=int, default=2_000, help="training rooms (video only)")
+    train.add_argument("--rooms", type=_at_least(1), default=2_000, help="training rooms (video only)")
     train.add_argument("--cache", help="file that keeps the encoded rooms for the next training (video only)")
     train.add_argument("--device", default="auto")
-    train.add_argument("--threads", type=int, help="CPU threads; default: all")
+    train.add_argument("--threads", type=_at_least(1), help="CPU threads; default: all")
     train.set_defaults(run=command_train)
 
     demo = commands.add_parser("demo", help="generate long videos with all shipped models and compare them")
     demo.add_argument("--out", default="out/demo", help="folder for the video, the filmstrips and the numbers")
-    demo.add_argument("--episodes", type=int, default=8, help="test episodes, never used in training")
-    demo.add_argument("--frames", type=int, default=128, help="frames to generate after 128 context frames")
-    demo.add_argument("--sampling-steps", type=int, default=6, help="noise levels of the sampler")
+    demo.add_argument("--episodes", type=_at_least(2), default=8, help="test episodes, never used in training")
+    demo.add_argument("--frames", type=_at_least(3), default=128, help="frames to generate after 128 context frames")
+    demo.add_argument("--sampling-steps", type=_at_least(2), default=6, help="noise levels of the sampler")
     demo.add_argument("--seed", type=int, default=0)
     demo.add_argument("--device", default="cpu", help="auto, cpu, cuda, ...; the published numbers are from cpu")
     demo.set_defaults(run=command_demo)
@@ -165,7 +188,7 @@ def make_parser() -> argparse.ArgumentParser:
     tokenize.add_argument("video", help="any video file; its middle is cropped and resized to what the tokenizer expects")
     tokenize.add_argument("--out", default="out/tokenize", help="folder for the video, the picture and the numbers")
     tokenize.add_argument("--tokenizer", default="mini-tokenizer", help="name or folder of the tokenizer")
-    tokenize.add_argument("--max-frames", type=int, default=256, help="read no more frames than this")
+    tokenize.add_argument("--max-frames", type=_at_least(1), default=256, help="read no more frames than this")
     tokenize.add_argument("--device", default="auto")
     tokenize.set_defaults(run=command_tokenize)
 
@@ -188,8 +211,8 @@ def main(arguments=None):
         torch.set_num_threads(arguments.threads)
     try:
         arguments.run(arguments)
-    except (ValueError, FileNotFoundError) as error:
-        print(f"millivid {arguments.command}: {error}", file=sys.stderr)
+    except (ValueError, OSError, FloatingPointError) as error:
+        print(f"millivid {arguments.command}: {' '.join(str(error).split())}", file=sys.stderr)  # one line, always
         return 2
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on", file=sys.stderr)

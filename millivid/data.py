@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['FREEDOOM_VIDEO', 'frames_to_images', 'images_to_frames', 'encode_frames', 'decode_latents', 'frame_actions',
            'write_atomically', 'RoomWalks', 'training_tokens', 'plot_tokens', 'plot_token_frames', 'StepSampler',
-           'torchvision_transforms', 'fit_frames', 'read_video', 'write_video', 'record_doom']
+           'torchvision_transforms', 'fit_frames', 'read_video', 'write_video', 'write_gif', 'record_doom']
 
-# %% ../nbs/08_data.ipynb #84de83eb
+# %% ../nbs/08_data.ipynb #d82db5fc
 import functools
 import hashlib
 import itertools
@@ -22,6 +22,7 @@ import av
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 from tqdm.auto import tqdm
@@ -261,7 +262,7 @@ def fit_frames(
     images = transforms.center_crop(images, [max(round(size * scale), 1) for size in image_shape])
     return transforms.resize(images, list(image_shape), antialias=True).permute(0, 2, 3, 1).contiguous().numpy()
 
-# %% ../nbs/08_data.ipynb #1031d65c
+# %% ../nbs/08_data.ipynb #f43d0e59
 def read_video(
     path,  # any file that FFmpeg reads
     max_frames: int | None = None,
@@ -309,6 +310,17 @@ def write_video(
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
             container.mux(stream.encode())
     write_atomically(path, write)
+
+
+def write_gif(
+    path,
+    frames: np.ndarray,  # uint8 (frames, height, width, 3)
+    rate: float = 8,  # frames per second
+):
+    "Write an animation that plays in every browser and README, in 128 colours."
+    images = [Image.fromarray(frame).quantize(128, dither=Image.Dither.NONE) for frame in frames]
+    write_atomically(path, lambda temporary: images[0].save(temporary, "GIF", save_all=True, append_images=images[1:],
+                                                            duration=round(1000 / rate), loop=0))
 
 # %% ../nbs/08_data.ipynb #18ce85b9
 FREEDOOM_VIDEO = Path(millivid.__file__).parent / "assets" / "freedoom.mp4"  # recorded with the defaults of `record_doom`

@@ -164,7 +164,7 @@ def tokenizer_loss(
         loss = loss + perceptual_weight * perceptual(images_from_patches(prediction, pyramid)[0].float(), images)
     return loss
 
-# %% ../nbs/03_tokenizer.ipynb #8f724648
+# %% ../nbs/03_tokenizer.ipynb #603d8006
 @torch.no_grad()
 def reconstruct_levels(
     tokenizer: Tokenizer,
@@ -200,11 +200,11 @@ def plot_levels(
             if values is not None:
                 axis.text(.97, .04, f"{values[column]:.1f}", transform=axis.transAxes, fontsize=7, ha="right",
                           bbox=dict(boxstyle="round,pad=.15", facecolor="white", alpha=.75, linewidth=0))
-            if titles is not None and line is axes[0]:
+            if titles is not None and name == "original":
                 axis.set_title(titles[column], fontsize=8)
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
     left = .75 / (len(images) + .75)
-    figure.subplots_adjust(left, .01, .99, .95 if titles is not None else .99, .04, .04)
+    figure.subplots_adjust(left, .01, .99, .94 if titles is not None else .99, .04, .04)
     return figure
 
 # %% ../nbs/03_tokenizer.ipynb #dec6f3cd

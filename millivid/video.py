@@ -40,30 +40,35 @@ class Tokens:
         "The same tokens on another device."
         return Tokens(*(getattr(self, name).to(device) for name in ("values", "coordinates", "actions", "roles")))
 
-# %% ../nbs/06_video.ipynb #d8e22e8b
+# %% ../nbs/06_video.ipynb #01deb19d
 def plot_tokens(
     tokens: Tokens,
     t: torch.Tensor | None = None,  # (batch, tokens) noise levels: colours the tokens by them instead of by role
     sample: int = 0,  # which one of the batch
 ):
-    "The tokens of one sample: frames from left to right, one band per level, a frame cut into as many bars as it has tokens. Returns the figure."
+    """The tokens of one sample: frames from left to right, one band per level. Returns the figure.
+
+    A frame is cut into as many bars as it has tokens at that level. Padding is not drawn.
+    """
     coordinates, roles = tokens.coordinates[sample].tolist(), tokens.roles[sample].tolist()
     levels = [where[1] for where, role in zip(coordinates, roles) if role]
     per_frame = {level: len({tuple(where[2:]) for where, role in zip(coordinates, roles) if role and where[1] == level})
                  for level in set(levels)}
     figure, axis = plt.subplots(figsize=(9, .8 + .8 * (max(levels) + 1)))
     shades, filled = plt.get_cmap("cividis"), {}
+    colours = {CONTEXT: CONTEXT_COLOUR, DENOISED: GENERATED_COLOUR}
     for i, ((frame, level, _, _), role) in enumerate(zip(coordinates, roles)):
-        if role:  # padding is not drawn
+        if role:
             k, count = filled.get((frame, level), 0), per_frame[level]
             filled[frame, level] = k + 1
-            colour = {CONTEXT: CONTEXT_COLOUR, DENOISED: GENERATED_COLOUR}[role] if t is None else shades(float(t[sample, i]))
-            axis.add_patch(plt.Rectangle((frame - .44, level - .42 + .84 * k / count), .88, .84 / count * .85, color=colour, linewidth=0))
+            colour = colours[role] if t is None else shades(float(t[sample, i]))
+            axis.add_patch(plt.Rectangle((frame - .44, level - .42 + .84 * k / count), .88, .84 / count * .85,
+                                         color=colour, linewidth=0))
     frames = [where[0] for where, role in zip(coordinates, roles) if role]
     axis.set(xlim=(min(frames) - 1, max(frames) + 1), ylim=(-.6, max(levels) + .6), xlabel="frame",
              yticks=range(max(levels) + 1), yticklabels=[f"level {level}" for level in range(max(levels) + 1)])
     if t is None:
-        axis.legend([plt.Rectangle((0, 0), 1, 1, color=c) for c in (CONTEXT_COLOUR, GENERATED_COLOUR)], ["context", "denoised"],
+        axis.legend([plt.Rectangle((0, 0), 1, 1, color=colour) for colour in colours.values()], ["context", "denoised"],
                     loc="lower right", fontsize=8)
     else:
         figure.colorbar(plt.cm.ScalarMappable(plt.Normalize(0, 1), shades), ax=axis, label="noise level t", pad=.02)
@@ -102,11 +107,11 @@ def relative_poses(
     cos, sin = origin[..., 2].cos(), origin[..., 2].sin()
     return torch.stack([cos * dx + sin * dy, cos * dy - sin * dx, dyaw], dim=-1)
 
-# %% ../nbs/06_video.ipynb #dd72a081
+# %% ../nbs/06_video.ipynb #bf2ff60f
 def pose_features(
     pose: torch.Tensor,  # (..., 3): x, y in forward moves, yaw in radians
 ) -> torch.Tensor:
-    "Sines and cosines of a pose: waves of 8, 4 and 2 moves for x and y, of 1, 1/2 and 1/4 turn for yaw. Returns (..., 18)."
+    "Sines and cosines of a pose: waves of 8, 4, 2 moves for x and y, of 1, 1/2, 1/4 turn for yaw. Returns (..., 18)."
     octaves = 2. ** torch.arange(3, device=pose.device)
     return torch.cat([position_embedding(pose[..., :2], octaves * math.pi / 4),
                       position_embedding(pose[..., 2:], octaves)], dim=-1)
@@ -125,19 +130,20 @@ class OdometryEmbedding(nn.Module):
         hidden = self.linear(pose_features(pose))
         return hidden + self.mlp(layer_norm(hidden))
 
-# %% ../nbs/06_video.ipynb #cbb76d8e
+# %% ../nbs/06_video.ipynb #fac316ac
 def plot_pose_features(
     pose: torch.Tensor,  # (frames, 3): one pose per frame
     frame: int,  # the one that all others are compared with
     context: int | None = None,  # frames given to the model: a line is drawn after them
     first: int = 0,  # number of the first frame
 ):
-    "The pose features of every frame, and their distance from those of one frame; zero means the same view. Returns the figure."
+    "The pose features of every frame, and their distance from those of one frame: zero is the same view. Returns the figure."
     features = pose_features(pose).cpu()
     distance = (features - features[frame - first]).norm(dim=-1)
     numbers = torch.arange(first, first + len(pose))
     figure, (above, below) = plt.subplots(2, 1, figsize=(9, 4), sharex=True, height_ratios=(2, 1.3))
-    above.imshow(features.T, aspect="auto", cmap="PuOr", vmin=-1, vmax=1, extent=(first - .5, first + len(pose) - .5, 18, 0))
+    above.imshow(features.T, aspect="auto", cmap="PuOr", vmin=-1, vmax=1,
+                 extent=(first - .5, first + len(pose) - .5, 18, 0))
     above.set(yticks=(3, 9, 15), yticklabels=("x", "y", "yaw"), title="pose features")
     above.hlines((6, 12), *above.get_xlim(), color="black", linewidth=.8)
     below.plot(numbers, distance, color="black", linewidth=.8)
@@ -185,9 +191,9 @@ class Unpatchify(nn.Module):
         shift, scale = self.modulation(rows, index)
         return self.linear(layer_norm(x) * (1 + scale) + shift)
 
-# %% ../nbs/06_video.ipynb #67a3c6f6
+# %% ../nbs/06_video.ipynb #67a378d8
 class VideoTransformer(nn.Module):
-    "What the universal and the FramePack model share: everything between embedded tokens and predicted v (paper section 4)."
+    "What both models share: everything between embedded tokens and predicted v (paper section 4)."
 
     def __init__(self, config: VideoConfig):
         super().__init__()
@@ -258,9 +264,9 @@ class VideoModel(VideoTransformer, PyTorchModelHubMixin, **_CARD):
             conditional = torch.ones(len(x_t), dtype=torch.bool, device=x_t.device)
         return self.transform(self.patchify(x_t), t, tokens, conditional)
 
-# %% ../nbs/06_video.ipynb #f3ae2671
+# %% ../nbs/06_video.ipynb #32f28cc5
 class FramePackModel(VideoTransformer, PyTorchModelHubMixin, **_CARD):
-    "FramePack as in the paper's comparison: finest latents only, older context frames in larger patches (paper section 5)."
+    "FramePack as the paper compares with it: finest latents only, older context frames in larger patches."
 
     def __init__(self, config: VideoConfig):
         super().__init__(config)
@@ -312,7 +318,7 @@ class FramePackModel(VideoTransformer, PyTorchModelHubMixin, **_CARD):
         v = self.transform(torch.cat(embedded, 1), t[:, frame_of], tokens, conditional)
         return rearrange(v[:, role == DENOISED], "b (f row column) c -> b f c row column", row=rows, column=columns)
 
-# %% ../nbs/06_video.ipynb #962a76b1
+# %% ../nbs/06_video.ipynb #b9bb3071
 def plot_framepack(
     config: VideoConfig,  # with framepack_context and framepack_denoised
     grid: int,  # rows (and columns) of finest latents of a frame
@@ -323,14 +329,16 @@ def plot_framepack(
 
     Frames of one patch size stand in columns of equal height, to be read downwards.
     """
-    groups = [*zip(reversed(range(config.num_levels)), reversed(config.framepack_context)), (0, config.framepack_denoised)]
+    groups = [*zip(reversed(range(config.num_levels)), reversed(config.framepack_context))]
+    groups.append((0, config.framepack_denoised))
     x, number, boxes, names = 0., 0, [], []
     for i, (level, count) in enumerate(groups):
         if count == 0:
             continue
         side, per_column = grid >> level, 2 ** level
         columns, fresh = -(-count // per_column), i == len(groups) - 1
-        boxes += [(number + k, x + k // per_column * side, grid - (k % per_column + 1) * side, side, fresh) for k in range(count)]
+        boxes += [(number + k, x + k // per_column * side, grid - (k % per_column + 1) * side, side, fresh)
+                  for k in range(count)]
         patch = 2 ** level
         names.append((x + columns * side / 2, f"{count} frames, {count * side ** 2} tokens\n"
                       + ("denoised" if fresh else f"patches of {patch}x{patch}")))

@@ -341,6 +341,27 @@ def test_settings_that_are_no_framepack_model():
     assert_says(error.value, "(1, 2)", "3 levels", "one number")
 
 
+@pytest.mark.parametrize("share", [0, .5])
+def test_a_truncated_checkpoint(tmp_path, share):
+    config = TokenizerConfig(PYRAMID, 4, TRANSFORMER, TRANSFORMER)
+    settings = (config, TrainingConfig(1, 2, autocast=False), tmp_path, WorldConfig(image_size=16))
+    train_tokenizer(*settings, progress=False)
+    checkpoint = tmp_path / "checkpoint.pt"
+    whole = checkpoint.read_bytes()
+    checkpoint.write_bytes(whole[:int(share * len(whole))])
+    with pytest.raises(ValueError) as error:
+        train_tokenizer(*settings, progress=False)
+    assert_says(error.value, checkpoint, "truncated", "delete")
+
+
+def test_a_checkpoint_of_another_model(tmp_path):
+    training, world = TrainingConfig(1, 2, autocast=False), WorldConfig(image_size=16)
+    train_tokenizer(TokenizerConfig(PYRAMID, 4, TRANSFORMER, TRANSFORMER), training, tmp_path, world, progress=False)
+    with pytest.raises(ValueError) as error:
+        train_tokenizer(TokenizerConfig(PYRAMID, 5, TRANSFORMER, TRANSFORMER), training, tmp_path, world, progress=False)
+    assert_says(error.value, tmp_path / "checkpoint.pt", "another model", "another folder", "delete")
+
+
 # ---- devices ---------------------------------------------------------------------------------------------------------
 
 def test_a_gpu_that_is_not_there():
