@@ -52,7 +52,7 @@ def command_train(arguments):
         save_model(model, out, experiment)
     print(f"held out: {history['held_out'][-1]}\nsaved in {out}")
 
-# %% ../nbs/14_cli.ipynb #6cbffbcf
+# %% ../nbs/14_cli.ipynb #5fa47b35
 def command_demo(arguments):
     "millivid demo"
     out, context, started = Path(arguments.out), 128, time.time()
@@ -63,8 +63,8 @@ def command_demo(arguments):
     videos = compare(tokenizer, generators, episodes, context, arguments.sampling_steps, arguments.seed)
     table = psnr_table(videos, context)
     write_video(out / "comparison.mp4", comparison_video({name: video[:4] for name, video in videos.items()}, context))
-    first = comparison_video({name: video[:1] for name, video in videos.items()}, context, scale=3, lead=8)
-    write_gif(out / "comparison.gif", first[:80])
+    first = comparison_video({name: video[:1] for name, video in videos.items()}, context, scale=2, lead=8)
+    write_gif(out / "comparison.gif", first[:72])
     shown = [horizon for horizon in (1, 4, 16, 64, 128, 256) if horizon <= arguments.frames]
     for number in range(arguments.episodes):
         figure = plot_comparison(videos, episodes[number], number, context, shown)
@@ -131,7 +131,7 @@ def command_tokenize(arguments):
     print(f"{len(frames)} frames in {time.time() - started:.0f} s on {device}. Look at {out}/levels.mp4 and {out}/levels.png; "
           f"the numbers are in {out}/levels.json")
 
-# %% ../nbs/14_cli.ipynb #88efd742
+# %% ../nbs/14_cli.ipynb #e29f3138
 class _Parser(argparse.ArgumentParser):
     "Says in one line what is wrong, as all other errors do."
 
@@ -179,7 +179,7 @@ def make_parser() -> argparse.ArgumentParser:
     demo.add_argument("--out", default="out/demo", help="folder for the video, the filmstrips and the numbers")
     demo.add_argument("--episodes", type=_at_least(2), default=8, help="test episodes, never used in training")
     demo.add_argument("--frames", type=_at_least(3), default=128, help="frames to generate after 128 context frames")
-    demo.add_argument("--sampling-steps", type=_at_least(2), default=6, help="noise levels of the sampler")
+    demo.add_argument("--sampling-steps", type=_at_least(2), default=4, help="noise levels of the sampler")
     demo.add_argument("--seed", type=int, default=0)
     demo.add_argument("--device", default="cpu", help="auto, cpu, cuda, ...; the published numbers are from cpu")
     demo.set_defaults(run=command_demo)

@@ -158,7 +158,7 @@ def comparison_video(
         out.append(np.asarray(image))
     return np.stack(out)
 
-# %% ../nbs/10_evaluation.ipynb #216e173d
+# %% ../nbs/10_evaluation.ipynb #811a9010
 def plot_horizon(videos: dict[str, np.ndarray], context: int, window: int = 9):
     "PSNR over the generated frames, mean over episodes, smoothed over `window` frames. Returns the figure."
     truth = videos["ground_truth"][:, context:]
@@ -172,7 +172,7 @@ def plot_horizon(videos: dict[str, np.ndarray], context: int, window: int = 9):
             axis.plot(np.arange(len(smooth)) + 1 + window // 2, smooth, line, color=colour, label=ROW_NAMES[name])
     for first, _ in list(horizons(truth.shape[1]).values())[1:]:
         axis.axvline(first, color="lightgray", linewidth=1, zorder=0)
-    axis.set(xlabel="generated frame", ylabel="PSNR (dB)")
+    axis.set(xlabel="generated frame", ylabel="PSNR (dB)", ylim=(5, 42))  # room for the legend
     axis.legend(fontsize=8, loc="upper right", ncols=2)
     figure.tight_layout()
     return figure

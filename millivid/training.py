@@ -8,9 +8,10 @@ __all__ = ['MINI_TOKENIZER_TRAINING', 'MINI_VIDEO_TRAINING', 'HELD_OUT_SEED', 'M
            'psnr', 'train_tokenizer', 'draw_noise', 'video_loss', 'framepack_loss', 'Experiment', 'video_loss_of_step',
            'train_video', 'plot_history']
 
-# %% ../nbs/09_training.ipynb #ded615b4
+# %% ../nbs/09_training.ipynb #cbf3592e
 import json
 import math
+import pickle
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -70,10 +71,10 @@ def plot_learning_rate(
     figure.tight_layout()
     return figure
 
-# %% ../nbs/09_training.ipynb #276e6374
+# %% ../nbs/09_training.ipynb #6f70afb6
 MINI_TOKENIZER_TRAINING = TrainingConfig(steps=3_600, batch_size=64, learning_rate=3e-3, warmup_steps=50,
                                          decay_fraction=.5, evaluate_every=200, checkpoint_every=200)
-MINI_VIDEO_TRAINING = TrainingConfig(steps=5_000, batch_size=32, learning_rate=2e-3, warmup_steps=100,
+MINI_VIDEO_TRAINING = TrainingConfig(steps=3_000, batch_size=32, learning_rate=2e-3, warmup_steps=100,
                                      decay_fraction=.4, evaluate_every=200, checkpoint_every=200)
 HELD_OUT_SEED = 20_000_000  # rooms from here on measure the held-out loss; test episodes are yet other rooms
 
@@ -112,7 +113,7 @@ def step_generator(seed: int, step: int) -> torch.Generator:
     "The chance of one training step. It depends on the number of the step alone, so an interruption changes nothing."
     return torch.Generator().manual_seed(seed * 1_000_003 + step)
 
-# %% ../nbs/09_training.ipynb #f4b84adf
+# %% ../nbs/09_training.ipynb #e514af14
 def train(
     model: nn.Module,
     loss_of_step,  # callable (model, generator) -> loss: draws its own batch from a torch.Generator
@@ -124,15 +125,19 @@ def train(
     """Train a model in place. Returns its history: {"config": ..., "loss": [...], "held_out": [{"step": ...}, ...]}.
 
     Interrupt it whenever you like: the next call with the same folder goes on at the last checkpoint, with the same
-    numbers as an uninterrupted run. Raises ValueError where the folder holds another model's checkpoint, and
-    FloatingPointError where the loss is not finite; the last checkpoint is then still good.
+    numbers as an uninterrupted run. Raises ValueError where the folder holds another model's checkpoint or a broken
+    one, and FloatingPointError where the loss is not finite; the last checkpoint is then still good.
     """
     optimizers = Optimizers(model, config)
     device = next(model.parameters()).device
     history, start = {"config": asdict(config), "loss": [], "held_out": []}, 0
     checkpoint = Path(folder) / "checkpoint.pt" if folder else None
     if checkpoint and checkpoint.exists():
-        state = torch.load(checkpoint, map_location=device, weights_only=True)
+        try:
+            state = torch.load(checkpoint, map_location=device, weights_only=True)
+        except (RuntimeError, EOFError, pickle.UnpicklingError):
+            raise ValueError(f"{checkpoint} cannot be read: it is truncated or no checkpoint; delete it to begin anew, "
+                             "or put a copy there") from None
         try:
             model.load_state_dict(state["model"])
         except RuntimeError as error:

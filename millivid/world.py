@@ -510,7 +510,7 @@ def overlapping_walk(
     walks.sort(key=lambda walk: walk[0])
     return rng.choice(walks[:10])[1:]
 
-# %% ../nbs/00_world.ipynb #762b8a8a
+# %% ../nbs/00_world.ipynb #7e74b50d
 TEST_SEED = 10_000_000  # rooms from this seed on are never used in training
 
 
@@ -525,9 +525,13 @@ def make_test_episode(
     """A test episode chosen by the paper's overlap rule: memory is needed, and would be enough for most frames.
 
     For each candidate, draw `num_walks` walks, and pick one of the ten whose later path lies closest (Chamfer
-    distance) to the path of the context. Keep the candidate that covers the most distance.
+    distance) to the path of the context. Keep the candidate that covers the most distance. Raises ValueError where
+    context or later walk would be empty.
     """
     rng, k = random.Random(TEST_SEED + number), config.frames_per_action
+    if context_frames < k or num_frames <= context_frames // k * k:
+        raise ValueError(f"{num_frames} frames with a context of {context_frames}: there must be at least {k} context "
+                         "frames, and later ones, or nothing can be compared")
     candidates = [overlapping_walk(rng, -(-num_frames // k), context_frames // k, config, num_walks)
                   for _ in range(num_candidates)]
     start, actions = max(candidates, key=lambda candidate: candidate[1].count(FORWARD))

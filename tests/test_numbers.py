@@ -1,0 +1,23 @@
+"The numbers in README and in the model cards are those that `millivid demo` left in nbs/results/demo.json."
+import json
+from pathlib import Path
+
+import pytest
+
+from millivid.evaluation import format_table
+from millivid.hub import PACKAGED
+
+ROOT = Path(__file__).parent.parent
+RESULTS = json.loads((ROOT / "nbs" / "results" / "demo.json").read_text())
+
+
+@pytest.mark.parametrize("text", [ROOT / "README.md", *(PACKAGED / f"mini-{name}" / "README.md" for name in
+                                                       ("millivid", "framepack", "full-resolution"))], ids=lambda p: p.parent.name)
+def test_table_is_the_one_of_the_demo(text):
+    assert format_table(RESULTS["psnr"], RESULTS["generated_frames"]) in text.read_text()
+
+
+def test_tokenizer_card_gives_the_last_held_out_numbers():
+    last = json.loads((PACKAGED / "mini-tokenizer" / "history.json").read_text())["held_out"][-1]
+    numbers = " / ".join(f"{last[f'psnr_level{level}']:.1f}" for level in range(3))
+    assert f"{numbers} dB" in (PACKAGED / "mini-tokenizer" / "README.md").read_text()
