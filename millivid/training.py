@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['MINI_TOKENIZER_TRAINING', 'MINI_VIDEO_TRAINING', 'HELD_OUT_SEED', 'MINI_EXPERIMENTS', 'TrainingConfig',
            'learning_rate_factor', 'plot_learning_rate', 'Optimizers', 'step_generator', 'train', 'random_views',
-           'psnr', 'train_tokenizer', 'draw_noise', 'video_loss', 'framepack_loss', 'Experiment', 'video_loss_of_step',
+           'train_tokenizer', 'draw_noise', 'video_loss', 'framepack_loss', 'Experiment', 'video_loss_of_step',
            'train_video', 'plot_history']
 
-# %% ../nbs/09_training.ipynb #cbf3592e
+# %% ../nbs/09_training.ipynb #9cbfc219
 import json
 import math
 import pickle
@@ -27,7 +27,7 @@ from .diffusion import diffusion_loss
 from .layers import TRANSFORMER_SIZES
 from .pyramid import PyramidConfig
 from .schedule import Schedule, full_resolution_schedule, millivid_schedule
-from .tokenizer import MINI_TOKENIZER, Tokenizer, TokenizerConfig, tokenizer_loss
+from .tokenizer import MINI_TOKENIZER, Tokenizer, TokenizerConfig, psnr, tokenizer_loss
 from .video import FramePackModel, Tokens, VideoConfig, VideoModel
 from .world import WorldConfig, lattice_poses, make_room, render_poses
 
@@ -178,18 +178,13 @@ def train(
     model.eval()
     return history
 
-# %% ../nbs/09_training.ipynb #6aca2d3f
+# %% ../nbs/09_training.ipynb #b35792e5
 def random_views(generator, count, config=WorldConfig(), first_seed=0):
     "Views of random rooms, each of another one. Returns (count, 3, height, width) in [0, 1]."
     seeds = first_seed + torch.randint(5_000_000, (count,), generator=generator)
     poses = torch.randint(len(lattice_poses(config)), (count,), generator=generator)
     return frames_to_images(np.concatenate([render_poses(make_room(int(seed), config), [int(pose)], config)
                                             for seed, pose in zip(seeds, poses)]))
-
-
-def psnr(a, b):
-    "Peak signal-to-noise ratio per image, in dB. a, b (batch, 3, height, width) in [0, 1]; a is clipped. (batch,)."
-    return -10 * torch.log10((a.float().clamp(0, 1) - b).square().mean((1, 2, 3)))
 
 # %% ../nbs/09_training.ipynb #549227d7
 def train_tokenizer(

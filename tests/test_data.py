@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import PYRAMID, TRANSFORMER, files_below, random_video, randomised
 
-from millivid.data import RoomWalks, StepSampler, encode_frames, frame_actions, frames_to_images, images_to_frames
-from millivid.data import read_video, training_tokens, write_atomically, write_video
+from millivid.data import RoomWalks, StepSampler, encode_frames, fit_frames, frame_actions, frames_to_images
+from millivid.data import images_to_frames, read_video, record_doom, training_tokens, write_atomically, write_video
 from millivid.evaluation import frame_psnr
 from millivid.pyramid import PyramidConfig
 from millivid.rollout import gather_tokens, step_indices
@@ -28,7 +28,9 @@ def test_frames_to_images_and_back():
     images = frames_to_images(every_value)
     assert images.shape == (1, 3, 16, 16) and (images.min(), images.max()) == (0, 1)
     np.testing.assert_array_equal(images_to_frames(images), every_value)
-    np.testing.assert_array_equal(images_to_frames(images * 3 - 1), (images_to_frames((images * 3 - 1).clamp(0, 1))))
+    for change in (-.4, .4):  # of a step: rounds to the nearest
+        np.testing.assert_array_equal(images_to_frames(images + change / 255), every_value)
+    np.testing.assert_array_equal(images_to_frames(images * 3 - 1), images_to_frames((images * 3 - 1).clamp(0, 1)))
 
 
 @pytest.mark.parametrize("rate", [12, 25])
@@ -48,6 +50,35 @@ def test_reading_the_beginning_of_a_video(tmp_path):
     write_video(tmp_path / "walk.mp4", frames)
     assert len(read_video(tmp_path / "walk.mp4", max_frames=7)[0]) == 7
     assert len(read_video(tmp_path / "walk.mp4", max_frames=100)[0]) == 20
+
+
+def test_frames_are_cropped_and_shrunk_without_inventing_anything():
+    wide = np.zeros((2, 32, 64, 3), dtype=np.uint8)
+    wide[:, :, 16:48] = 200  # the middle square
+    fitted = fit_frames(wide, (16, 16))
+    assert fitted.shape == (2, 16, 16, 3) and (fitted == 200).all()
+    assert fit_frames(wide, (16, 32)).shape == (2, 16, 32, 3)
+    stripes = np.zeros((1, 64, 64, 3), dtype=np.uint8)
+    stripes[:, :, ::2] = 200  # too thin to be seen: grey remains
+    assert abs(fit_frames(stripes, (16, 16)).astype(int) - 100).max() < 8
+    np.testing.assert_array_equal(fit_frames(stripes, (64, 64)), stripes)
+
+
+def test_a_video_is_fitted_while_it_is_read(tmp_path):
+    write_video(tmp_path / "walk.mp4", make_episode(1, 5).frames)
+    assert read_video(tmp_path / "walk.mp4", image_shape=(16, 32))[0].shape == (5, 16, 32, 3)
+
+
+def test_recording_is_repeatable_from_its_seed(tmp_path, monkeypatch):
+    pytest.importorskip("vizdoom", reason="recording needs the extra millivid[doom]")
+    monkeypatch.chdir(tmp_path)
+    runs = [record_doom(seed, num_frames=8, frames_per_action=2, image_size=32) for seed in (1, 1, 2)]
+    frames, rows = runs[0]
+    assert frames.shape == (8, 32, 32, 3) and frames.std() > 10 and rows.shape == (8, 6)
+    np.testing.assert_array_equal(frames, runs[1][0])
+    np.testing.assert_array_equal(rows, runs[1][1])
+    assert not np.array_equal(rows, runs[2][1])
+    assert list(tmp_path.iterdir()) == []  # the engine's own files are gone
 
 
 # ---- nothing half-written --------------------------------------------------------------------------------------------
@@ -109,7 +140,7 @@ def walks(eye):
     return RoomWalks(eye, [3], WORLD, progress=False)
 
 
-def test_sampled_walks_are_encoded_videos_with_their_actions(eye, walks, generator=torch.Generator().manual_seed(0)):
+def test_sampled_walks_are_encoded_videos_with_their_actions(eye, walks, generator):
     room, poses = make_room(3, WORLD), lattice_poses(WORLD)
     views = encode_frames(eye, render_poses(room, np.arange(len(poses)), WORLD))
     latents, actions = walks.sample(generator, 4, 30)
