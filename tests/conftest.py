@@ -13,6 +13,7 @@ from millivid.schedule import full_resolution_schedule, millivid_schedule
 from millivid.tokenizer import Tokenizer, TokenizerConfig
 from millivid.video import FramePackModel, VideoConfig, VideoModel
 
+torch.set_num_threads(1)  # small models gain little from more, and threads that wait for each other lose much on a busy machine
 settings.register_profile("millivid", deadline=None, max_examples=25, derandomize=True)
 settings.load_profile("millivid")
 
