@@ -7,7 +7,7 @@ __all__ = ['FREEDOOM_VIDEO', 'frames_to_images', 'images_to_frames', 'encode_fra
            'write_atomically', 'RoomWalks', 'training_tokens', 'plot_tokens', 'plot_token_frames', 'StepSampler',
            'torchvision_transforms', 'fit_frames', 'read_video', 'write_video', 'write_gif', 'record_doom']
 
-# %% ../nbs/08_data.ipynb #d82db5fc
+# %% ../nbs/08_data.ipynb #414c9087
 import functools
 import hashlib
 import itertools
@@ -28,13 +28,14 @@ from safetensors.torch import save_file
 from tqdm.auto import tqdm
 
 import millivid
+from .layers import bfloat16_is_fast
 from .pyramid import PyramidConfig
 from .rollout import StepIndex, step_indices
 from .schedule import CONTEXT, DENOISED, Schedule
 from .video import Tokens
 from .world import CONTEXT_COLOUR, FORWARD, GENERATED_COLOUR, TURN_LEFT, TURN_RIGHT
 from .world import WorldConfig, apply_actions, check_actions, lattice_poses, make_room, pose_index
-from .world import random_walk, render_poses
+from .world import action_bundle, random_walk, render_poses
 
 # %% ../nbs/08_data.ipynb #37cb3a50
 def frames_to_images(
@@ -103,7 +104,7 @@ def write_atomically(path, write):
     finally:
         temporary.unlink(missing_ok=True)
 
-# %% ../nbs/08_data.ipynb #975951de
+# %% ../nbs/08_data.ipynb #7df771e9
 class RoomWalks:
     """Endless encoded walks: every pose of every room is encoded once, a walk is then a look-up.
 
@@ -128,18 +129,15 @@ class RoomWalks:
                     self.latents = file.get_tensor("latents")
                     return
         every_pose, device = np.arange(len(lattice_poses(config))), next(tokenizer.parameters()).device
-        with torch.autocast(device.type, torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_is_fast(device)):
             self.latents = torch.stack([
                 encode_frames(tokenizer, render_poses(make_room(seed, config), every_pose, config), 512).bfloat16()
                 for seed in tqdm(seeds, desc="encoding rooms", unit="room", disable=not progress)])
         if cache:
             write_atomically(cache, lambda path: save_file({"latents": self.latents}, path, {"made_from": made_from}))
 
-    def sample(self, generator: torch.Generator, count: int, num_frames: int):
-        """Random walks through random rooms.
-
-        Returns latents float32 (count, num_frames, tokens, channels) and actions (count, num_frames, 6).
-        """
+    def draw(self, generator: torch.Generator, count: int, num_frames: int):
+        "Choose random walks through random rooms; `read` looks them up."
         rooms = torch.randint(len(self.latents), (count,), generator=generator)
         rng = random.Random(int(torch.randint(2 ** 62, (1,), generator=generator)))
         k, views, actions = self.config.frames_per_action, [], []
@@ -148,7 +146,19 @@ class RoomWalks:
             held = np.repeat(moves, k)[:num_frames]
             views.append(pose_index(apply_actions(np.array(start) * k, held, self.config), self.config))
             actions.append(frame_actions(held, self.config))
-        return self.latents[rooms[:, None], torch.from_numpy(np.stack(views))].float(), torch.stack(actions)
+        return rooms, torch.from_numpy(np.stack(views)), torch.stack(actions)
+
+    def read(self, drawn, roles=None):
+        "Latents float32 (walks, frames, tokens, channels) and actions (walks, frames, 6). A look-up is cheap: roles are not used."
+        rooms, views, actions = drawn
+        return self.latents[rooms[:, None], views].float(), actions
+
+    def sample(self, generator: torch.Generator, count: int, num_frames: int):
+        """Random walks through random rooms.
+
+        Returns latents float32 (count, num_frames, tokens, channels) and actions (count, num_frames, 6).
+        """
+        return self.read(self.draw(generator, count, num_frames))
 
 # %% ../nbs/08_data.ipynb #2c248a83
 def training_tokens(
@@ -214,18 +224,24 @@ def plot_token_frames(
     figure.subplots_adjust(.04, 0, 1, .93, .06, .28)
     return figure
 
-# %% ../nbs/08_data.ipynb #184c6fe6
+# %% ../nbs/08_data.ipynb #304b56b4
 class StepSampler:
     "Training examples of a schedule: draws walks, and for each one a step of the schedule."
 
-    def __init__(self, walks, schedule: Schedule, pyramid: PyramidConfig):
+    def __init__(
+        self,
+        walks,  # has .draw(generator, count, frames) and .read(drawn, roles): `RoomWalks`, or `LatentVideos` of files
+        schedule: Schedule,
+        pyramid: PyramidConfig,
+    ):
         self.walks, self.schedule = walks, schedule
         self.indices, self.coordinates = step_indices(schedule, pyramid), pyramid.coordinates()
         self.probabilities = torch.from_numpy(schedule.probabilities)
 
     def __call__(self, generator: torch.Generator, count: int) -> Tokens:
-        latents, actions = self.walks.sample(generator, count, self.schedule.chunk_frames)
+        drawn = self.walks.draw(generator, count, self.schedule.chunk_frames)
         steps = torch.multinomial(self.probabilities, count, replacement=True, generator=generator)
+        latents, actions = self.walks.read(drawn, self.schedule.roles[steps.numpy()])
         return training_tokens(latents, actions, [self.indices[step] for step in steps], self.coordinates)
 
 # %% ../nbs/08_data.ipynb #e0e8fc86
@@ -322,17 +338,9 @@ def write_gif(
     write_atomically(path, lambda temporary: images[0].save(temporary, "GIF", save_all=True, append_images=images[1:],
                                                             duration=round(1000 / rate), loop=0))
 
-# %% ../nbs/08_data.ipynb #18ce85b9
+# %% ../nbs/08_data.ipynb #4e15bd77
 FREEDOOM_VIDEO = Path(millivid.__file__).parent / "assets" / "freedoom.mp4"  # recorded with the defaults of `record_doom`
 _TICS, _SPEED = 3, 8.  # game steps per frame (the game runs at 35 a second), map units per game step
-
-
-def _bundle(rng):
-    "The paper's policy (method of Loopcraft), without any room: turns in one direction, shuffled among forward moves."
-    turns = rng.choices((1, 2, 3, 4), (.1, .3, .1, .5))[0]
-    bundle = [rng.choice((TURN_LEFT, TURN_RIGHT))] * turns + [FORWARD] * rng.randrange(turns, 3 * turns)
-    rng.shuffle(bundle)
-    return [FORWARD] + bundle
 
 
 def _open_doom(vizdoom, seed, level, folder):
@@ -396,7 +404,7 @@ def record_doom(
             angle, move = first_angle, _SPEED * _TICS * frames_per_action
             bar = tqdm(total=num_frames, desc="recording", unit="frame", disable=not progress)
             while len(frames) < num_frames:
-                queue = queue or _bundle(rng)
+                queue = queue or action_bundle(rng)
                 action = queue.pop(0)
                 if action == FORWARD and blocked:
                     continue

@@ -106,10 +106,10 @@ def format_table(table: dict[str, dict[str, float]], num_generated: int) -> str:
         lines.append(f"| {ROW_NAMES.get(name, name)} | " + " | ".join(f"{row[h]:.1f}" for h in spans) + " |")
     return "\n".join(lines)
 
-# %% ../nbs/10_evaluation.ipynb #284b9472
+# %% ../nbs/10_evaluation.ipynb #b1e2f88d
 def plot_comparison(
     videos: dict[str, np.ndarray],
-    episode: Episode,  # the one that is shown
+    episode: Episode | None,  # the one that is shown; None: without a map
     number: int,  # its place in `videos`
     context: int,
     horizons_shown=(1, 4, 16, 64, 128),  # generated frames, counted from 1
@@ -117,7 +117,7 @@ def plot_comparison(
 ):
     "A filmstrip: one row per model, one column per generated frame, and the path seen from above. Returns the figure."
     rows = [row for row in rows if row in videos]
-    shown = [h for h in horizons_shown if context + h <= len(episode)]
+    shown = [h for h in horizons_shown if context + h <= videos[rows[0]].shape[1]]
     figure, axes = plt.subplots(len(rows), len(shown) + 1, figsize=(1.7 * (len(shown) + 1) + 2.6, 1.75 * len(rows)))
     for line, name in zip(axes, rows):
         for axis, offset in zip(line, [0, *shown]):
@@ -128,7 +128,8 @@ def plot_comparison(
                 axis.set_title(f"+{offset}" if offset else "last context frame", fontsize=9)
         line[0].set_ylabel(ROW_NAMES.get(name, name), fontsize=9)
     figure.subplots_adjust(left=.04, right=.74, top=.93, bottom=.02, wspace=.04, hspace=.06)
-    plot_map(figure.add_axes([.76, .1, .23, .8]), episode, context, marks=[context + h - 1 for h in shown])
+    if episode is not None:
+        plot_map(figure.add_axes([.76, .1, .23, .8]), episode, context, marks=[context + h - 1 for h in shown])
     return figure
 
 

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from .world import CONTEXT_COLOUR, GENERATED_COLOUR
 
-# %% ../nbs/05_schedule.ipynb #6c88fe3d
+# %% ../nbs/05_schedule.ipynb #ea6bef8c
 UNSEEN, CONTEXT, DENOISED = 0, 1, 2
 
 
@@ -41,6 +41,29 @@ class Schedule:
                              f"one token of role {DENOISED}")
         if len(self.groups) != len(self.roles):
             raise ValueError(f"{len(self.groups)} groups for {len(self.roles)} steps: give one group per step")
+        if self.roles.max() > DENOISED:
+            raise ValueError(f"role {self.roles.max()} in {self.name} is unknown: use 0 unseen, 1 context, 2 denoised")
+        if not 0 <= self.clipped_frames < self.chunk_frames - self.context_frames:
+            raise ValueError(f"clipped_frames {self.clipped_frames} of {self.name} leaves nothing of the "
+                             f"{self.chunk_frames - self.context_frames} frames from the first denoised one on: clip fewer")
+        self._check_order()
+
+    def _check_order(self):
+        "Nobody may look at what is not there, in this chunk or in the next one."
+        context, made = self.roles == CONTEXT, self.roles == DENOISED
+        unmade = np.argwhere(context & ~self.existing)
+        if len(unmade):
+            step, level, frame = unmade[0]
+            raise ValueError(f"step {step} of {self.name} looks at level {level} of frame {frame}, which no earlier step has made: "
+                             "make it before, or do not use it as context")
+        first = self.context_frames
+        needed = context[:, :, :first].any((0, 2))  # levels that must exist of old frames, so also of those this chunk finishes
+        needed[0] = True  # and these are what is shown
+        missing = needed[:, None] & ~made.any(0)[:, first:first + self.finished_frames]
+        if missing.any():
+            level, frame = np.argwhere(missing)[0]
+            raise ValueError(f"no step of {self.name} makes level {level} of frame {first + frame}, but "
+                             + ("level 0 is what is shown" if level == 0 else "the next chunk looks at it") + ": denoise it once")
 
     @property
     def num_steps(self) -> int:
@@ -178,7 +201,7 @@ def plot_roles(
         _legend(axis, loc="upper center", bbox_to_anchor=(.5, -.16 - .25 / schedule.num_levels))
     return axis.figure
 
-# %% ../nbs/05_schedule.ipynb #a74770cf
+# %% ../nbs/05_schedule.ipynb #263c082f
 def upscale_schedule(
     base_frames: int,  # window of level 0; every coarser window is 4 times as long
     tokens_per_level: tuple[int, ...] = (256, 64, 16, 4),
@@ -192,9 +215,9 @@ def upscale_schedule(
     levels, tokens = len(tokens_per_level), tuple(tokens_per_level)
     windows = [base_frames * 4 ** level for level in range(levels)]
     extra = windows[-1] // 8 if same_level_context else windows[-1] // 4
-    if base_frames < 2 or base_frames % 2 or levels < 2 or windows[-1] % 8:
-        raise ValueError(f"base_frames {base_frames} and {levels} levels give windows {windows}: there must be two "
-                         "levels or more, halves of every window and an eighth of the last one")
+    if base_frames < 2 or base_frames % 2 or levels < 2 or windows[-1] % 8 or (windows[-1] + extra) % 2:
+        raise ValueError(f"base_frames {base_frames} and {levels} levels give windows {windows}, the last one to be widened by {extra}: "
+                         "there must be two levels or more, and whole halves of every window; use a multiple of 4 with two levels")
     windows[-1] += extra
     half, chunk = windows[-1] // 2, windows[-1] * 3 // 2
     roles, groups = [], []

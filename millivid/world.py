@@ -6,9 +6,10 @@
 __all__ = ['FORWARD', 'TURN_LEFT', 'TURN_RIGHT', 'ACTION_NAMES', 'WALL_NAMES', 'PATTERNS', 'COLOUR_NAMES', 'PALETTE',
            'TEXELS_HIGH', 'TEXELS_WIDE', 'ACTION_COLOURS', 'CONTEXT_COLOUR', 'GENERATED_COLOUR', 'TEST_SEED',
            'RUNNING_EXAMPLE', 'WorldConfig', 'Room', 'make_room', 'plot_walls', 'lattice_poses', 'apply_actions',
-           'random_walk', 'plot_actions', 'cast_rays', 'pose_index', 'render_poses', 'plot_frames', 'Episode',
-           'check_actions', 'walk', 'make_episode', 'animation', 'plot_map', 'seen_in_context', 'frames_since_seen',
-           'chamfer_distance', 'overlapping_walk', 'make_test_episode', 'make_test_episodes', 'animate_walk']
+           'action_bundle', 'random_walk', 'plot_actions', 'cast_rays', 'pose_index', 'render_poses', 'plot_frames',
+           'Episode', 'check_actions', 'walk', 'make_episode', 'animation', 'plot_map', 'seen_in_context',
+           'frames_since_seen', 'chamfer_distance', 'overlapping_walk', 'make_test_episode', 'make_test_episodes',
+           'animate_walk']
 
 # %% ../nbs/00_world.ipynb #82c5dd3a
 import functools
@@ -129,8 +130,16 @@ def apply_actions(
     y = start[1] + np.cumsum(step * np.rint(np.sin(angle)).astype(int))
     return np.stack([x, y, heading], axis=1)
 
-# %% ../nbs/00_world.ipynb #7d49b623
+# %% ../nbs/00_world.ipynb #bb2c6da2
 _STEPS = ((1, 0), (0, 1), (-1, 0), (0, -1))  # one place east, north, west, south
+
+
+def action_bundle(rng: random.Random) -> list[int]:
+    "One bundle of the paper's policy: a forward move, then 1 to 4 turns in one direction shuffled among forward moves."
+    turns = rng.choices((1, 2, 3, 4), (.1, .3, .1, .5))[0]
+    bundle = [rng.choice((TURN_LEFT, TURN_RIGHT))] * turns + [FORWARD] * rng.randrange(turns, 3 * turns)
+    rng.shuffle(bundle)
+    return [FORWARD] + bundle
 
 
 def random_walk(
@@ -138,7 +147,7 @@ def random_walk(
     num_actions: int,  # whole actions, before they are held for several frames
     config: WorldConfig = WorldConfig(),
 ):
-    """The paper's policy: bundles of turns in one direction, shuffled among forward moves (method of Loopcraft).
+    """The paper's policy: one bundle after the other (method of Loopcraft).
 
     A forward move that a wall would block is left out, so that the actions alone determine the pose.
     Returns ((x, y, heading) in places and quarter turns, list of num_actions actions).
@@ -147,10 +156,7 @@ def random_walk(
     x, y, heading = start = (rng.randint(0, far), rng.randint(0, far), rng.randint(0, 3))
     actions = []
     while len(actions) < num_actions:
-        turns = rng.choices((1, 2, 3, 4), (.1, .3, .1, .5))[0]
-        bundle = [rng.choice((TURN_LEFT, TURN_RIGHT))] * turns + [FORWARD] * rng.randrange(turns, 3 * turns)
-        rng.shuffle(bundle)
-        for action in [FORWARD] + bundle:
+        for action in action_bundle(rng):
             if action == FORWARD:
                 dx, dy = _STEPS[heading]
                 if not (0 <= x + dx <= far and 0 <= y + dy <= far):

@@ -298,15 +298,23 @@ def test_truncated_weights(saved, name, share):
     assert_says(error.value, saved, "truncated", "copy or train it again")
 
 
-@pytest.mark.parametrize("right, wrong", [('"latent_channels": 4', '"latent_channels": 5'),
-                                          ('"latent_channels"', '"latent_chanels"')])
-def test_weights_that_do_not_fit_their_settings(saved, right, wrong):
+@pytest.mark.parametrize("right, wrong, says", [('"latent_channels": 4', '"latent_channels": 5', "do not fit"),
+                                                ('"latent_channels"', '"latent_chanels"', "latent_chanels")])
+def test_weights_that_do_not_fit_their_settings(saved, right, wrong, says):
     text = (saved / "config.json").read_text()
     assert right in text
     (saved / "config.json").write_text(text.replace(right, wrong))
     with pytest.raises(ValueError) as error:
         load_tokenizer(saved)
-    assert_says(error.value, saved, "do not fit", "config.json")
+    assert_says(error.value, saved, says, "config.json")
+
+
+@pytest.mark.parametrize("text", ['{"some": "thing else"}', "{}", "[]"])
+def test_settings_of_something_else(saved, text):
+    (saved / "config.json").write_text(text)
+    with pytest.raises(ValueError) as error:
+        load_tokenizer(saved)
+    assert_says(error.value, saved, "does not describe a Tokenizer", "latent_channels", "save_model")
 
 
 def test_a_tokenizer_is_no_generator(saved):
@@ -326,7 +334,7 @@ def test_an_experiment_that_cannot_be_read(saved, text):
 def test_an_unknown_method():
     with pytest.raises(ValueError) as error:
         Experiment("milivid", PYRAMID, VideoConfig())
-    assert_says(error.value, "milivid", "unknown", "'millivid', 'full_resolution' or 'framepack'")
+    assert_says(error.value, "milivid", "unknown", "use one of millivid, full_resolution, framepack")
 
 
 def test_settings_that_are_no_framepack_model():

@@ -186,8 +186,12 @@ def test_training_sees_what_the_rollout_sees(schedule):
 
 def test_steps_are_drawn_with_their_probability(schedule):
     class Walks:
-        def sample(self, generator, count, frames):
+        def draw(self, generator, count, frames):
             return torch.zeros(count, frames, PYRAMID.num_tokens, 4), torch.zeros(count, frames, 6)
+
+        def read(self, drawn, roles):
+            assert roles.shape == (600, schedule.num_levels, schedule.chunk_frames)  # what each sample needs
+            return drawn
 
     draw = StepSampler(Walks(), schedule, PYRAMID)
     tokens = draw(torch.Generator().manual_seed(0), 600)

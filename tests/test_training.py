@@ -31,10 +31,13 @@ EXPERIMENTS = {
 class Videos:
     "Made-up training data: the same few videos again and again."
 
-    def sample(self, generator, count, frames):
+    def draw(self, generator, count, frames):
         latents, actions = random_video(8, frames)
         chosen = torch.randint(8, (count,), generator=generator)
         return latents[chosen], actions[chosen]
+
+    def read(self, drawn, roles=None):
+        return drawn
 
 
 class Interrupted(Exception):
@@ -94,7 +97,7 @@ def test_video_training_resumes(method, tmp_path):
     experiment, walks = EXPERIMENTS[method], Videos()
     whole, expected = train_video(experiment, walks, walks, SHORT, progress=False)
     failing = Videos()
-    failing.sample = cut_after(4, walks.sample)
+    failing.draw = cut_after(4, walks.draw)
     with pytest.raises(Interrupted):
         train_video(experiment, failing, walks, SHORT, tmp_path, progress=False)
     resumed, history = train_video(experiment, walks, walks, SHORT, tmp_path, progress=False)
@@ -138,10 +141,10 @@ def test_training_fits_a_line():
     assert history["loss"][-1] < .05 * history["loss"][0]
 
 
-class Repeated:
+class Repeated(Videos):
     "Videos that are easy to learn: all of them are the same still picture."
 
-    def sample(self, generator, count, frames):
+    def draw(self, generator, count, frames):
         latents, actions = random_video(1, 1)
         return latents.expand(count, frames, -1, -1), actions.expand(count, frames, -1)
 
