@@ -103,9 +103,10 @@ class Decoder(nn.Module):
             x = block(x, condition)
         return self.unpatchify(x)
 
-# %% ../nbs/03_tokenizer.ipynb #60917123
+# %% ../nbs/03_tokenizer.ipynb #50162686
 class Tokenizer(nn.Module, PyTorchModelHubMixin, library_name="millivid", tags=["video", "autoencoder"],
-                license="apache-2.0", repo_url="https://github.com/millivid/millivid"):
+                license="apache-2.0", repo_url="https://github.com/millivid/millivid",
+                paper_url="https://arxiv.org/abs/2606.09056"):
     "The hierarchical autoencoder, one frame at a time (paper section 3)."
 
     def __init__(self, config: TokenizerConfig):

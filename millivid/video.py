@@ -249,9 +249,9 @@ class VideoTransformer(nn.Module):
             x = block(x, c, index, mask)
         return self.unpatchify(x, c, index)
 
-# %% ../nbs/06_video.ipynb #02ccd017
+# %% ../nbs/06_video.ipynb #eb6963c3
 _CARD = dict(library_name="millivid", tags=["video-generation", "diffusion"], license="apache-2.0",
-             repo_url="https://github.com/millivid/millivid")
+             repo_url="https://github.com/millivid/millivid", paper_url="https://arxiv.org/abs/2606.09056")
 
 
 class VideoModel(VideoTransformer, PyTorchModelHubMixin, **_CARD):
