@@ -187,7 +187,7 @@ def save_release(model, path):
     state = release_state_dict(model)
     write_atomically(path, lambda temporary: torch.save({"model": state}, temporary))
 
-# %% ../nbs/11_pretrained.ipynb #037a2781
+# %% ../nbs/11_pretrained.ipynb #f88500c4
 def read_checkpoint(path) -> dict[str, torch.Tensor]:
     """The weights in a checkpoint of the release. Only tensors and plain values are loaded, never code (`weights_only`).
 
@@ -216,11 +216,14 @@ def _transformer_config(state, prefix):
     return TransformerConfig(width, max(blocks) + 1, width // state[f"{prefix}0.attn.q_norm.weight"].shape[0])
 
 
-def _release_config(state, image_shape, cascaded, framepack_context, framepack_denoised):
+def _release_config(state, image_shape, patch_shape, cascaded, framepack_context, framepack_denoised):
     "Kind and configuration of the model whose weights these are."
     if "encoder.patchify.weight" in state:
-        side = math.isqrt(state["encoder.patchify.weight"].shape[1] // 3)
-        pyramid = PyramidConfig(image_shape, (side, side), state["encoder.level_embedding.weight"].shape[0])
+        size = state["encoder.patchify.weight"].shape[1]
+        patch_shape = patch_shape or (math.isqrt(size // 3),) * 2
+        if 3 * math.prod(patch_shape) != size:
+            raise ValueError(f"a patch of it has {size} numbers, which is no RGB patch of {tuple(patch_shape)} pixels; give patch_shape")
+        pyramid = PyramidConfig(image_shape, patch_shape, state["encoder.level_embedding.weight"].shape[0])
         return Tokenizer, TokenizerConfig(pyramid, state["encoder.bottleneck.weight"].shape[0],
                                           _transformer_config(state, "encoder.transformer.blocks."),
                                           _transformer_config(state, "decoder.transformer.blocks."), cascaded)
@@ -239,6 +242,7 @@ def _some(names, count=4):
 def load_release(
     source,  # path of a checkpoint, or a state dict with the release's names
     image_shape: tuple[int, int] = (256, 256),  # tokenizer only: height and width in pixels
+    patch_shape: tuple[int, int] | None = None,  # tokenizer only: needed where patches are not square
     cascaded: bool = False,  # tokenizer only: the ablation with pooled latents
     framepack_context: tuple[int, ...] = (3, 12, 48, 192),  # FramePack only: context frames per patch size, finest first
     framepack_denoised: int = 3,  # FramePack only: new frames
@@ -251,7 +255,7 @@ def load_release(
     state, device = source if isinstance(source, dict) else read_checkpoint(source), choose_device(device)
     where = "the state dict" if isinstance(source, dict) else str(source)
     try:
-        kind, config = _release_config(state, image_shape, cascaded, tuple(framepack_context), framepack_denoised)
+        kind, config = _release_config(state, image_shape, patch_shape, cascaded, tuple(framepack_context), framepack_denoised)
     except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
         reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
         raise ValueError(f"{where} is not a model of the release: {reason}; its entries are {_some(sorted(state)) or 'none'}") from None
@@ -265,7 +269,8 @@ def load_release(
     problems = [f"{title}: {_some(found)}" for title, found in (("missing", missing), ("too much", extra), ("other shape", misshapen)) if found]
     if problems:
         raise ValueError(f"{where} does not fit a {kind.__name__} of its own sizes; {'; '.join(problems)}")
-    model.load_state_dict({own: state[name].float() for name, own in names.items()}, assign=True)
+    copy_of = isinstance(source, dict)  # never share memory with the caller's own tensors
+    model.load_state_dict({own: state[name].to(torch.float32, copy=copy_of) for name, own in names.items()}, assign=True)
     return model.requires_grad_(True).eval().to(device)
 
 # %% ../nbs/11_pretrained.ipynb #e82d80de

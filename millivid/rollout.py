@@ -111,7 +111,7 @@ class VideoNoise:
         "Returns (videos, *shape)."
         return torch.stack([torch.randn(shape, generator=generator) for generator in self.generators]).to(device)
 
-# %% ../nbs/07_rollout.ipynb #84563a2e
+# %% ../nbs/07_rollout.ipynb #483f85e3
 def padded_video(latents, actions, start, end):
     "A copy with room for `end` frames: empty from `start` on, the last action repeated where the plan overshoots."
     if actions.shape[1] < 1 or latents.shape[1] < start:
@@ -137,6 +137,7 @@ def generate(
     guidance: float = 1.,
     seeds=None,  # one per video; default 0, 1, 2, ...
     noise=None,  # callable (tokens, channels) -> (batch, tokens, channels), instead of seeds
+    shift: float = 1.,  # of the noise schedule, as in training
     autocast: bool = False,  # bfloat16 for matrix products
     on_step=None,  # optional callable (step, first frame of the chunk, latents) after each rollout step
     progress: bool = True,
@@ -156,7 +157,7 @@ def generate(
         eps = noise(*tokens.values.shape[1:]).to(video.device)
         with torch.autocast(video.device.type, torch.bfloat16, enabled=autocast):
             x, _ = ddim_sample(lambda x_t, t, conditional: model(x_t, t, tokens, conditional), tokens.values,
-                               tokens.denoised, eps, num_steps, guidance)
+                               tokens.denoised, eps, num_steps, guidance, shift)
         write_tokens(video, x, indices[step], chunk_start)
         if on_step:
             on_step(step, chunk_start, video)
@@ -248,7 +249,7 @@ def animate_recording(
         images.append(image)
     return gif_bytes(images, milliseconds, 96)
 
-# %% ../nbs/07_rollout.ipynb #f467d280
+# %% ../nbs/07_rollout.ipynb #fb8671d8
 @torch.no_grad()
 def generate_framepack(
     model: FramePackModel,
@@ -260,6 +261,7 @@ def generate_framepack(
     num_steps: int = 50,
     seeds=None,
     noise=None,  # callable (frames, channels, rows, columns) -> noise of the whole clip
+    shift: float = 1.,
     autocast: bool = False,
     progress: bool = True,
 ) -> torch.Tensor:
@@ -278,7 +280,7 @@ def generate_framepack(
     shape = grid.shape[2:]
     noise = noise or VideoNoise(range(len(latents)) if seeds is None else seeds)
     eps = noise(*grid.shape[1:]).to(grid.device)
-    grid, eps = grid.flatten(2), eps.flatten(2)
+    grid, eps = grid.flatten(2), eps.flatten(2).clone()  # both are written to
     denoised = torch.arange(context + fresh, device=grid.device).expand(len(grid), -1) >= context
     for first in tqdm(range(start, end - fresh + 1, fresh), desc="FramePack", unit="step", disable=not progress):
         clip = slice(first - context, first + fresh)
@@ -288,6 +290,6 @@ def generate_framepack(
             return torch.cat([torch.zeros_like(x_t[:, :context]), v.flatten(2).to(x_t.dtype)], dim=1)
 
         with torch.autocast(grid.device.type, torch.bfloat16, enabled=autocast):
-            x, e = ddim_sample(predict, grid[:, clip], denoised, eps[:, clip], num_steps)
+            x, e = ddim_sample(predict, grid[:, clip], denoised, eps[:, clip], num_steps, shift=shift)
         grid[:, first:first + fresh], eps[:, first:first + fresh] = x[:, context:], e[:, context:]
     return rearrange(grid.unflatten(2, shape), "b f c row column -> b f (row column) c")
