@@ -6,7 +6,7 @@
 __all__ = ['command_train', 'command_demo', 'release_comparison', 'command_demo_release', 'command_measure', 'command_record',
            'command_tokenize', 'make_parser', 'main']
 
-# %% ../nbs/14_cli.ipynb #17d98c10
+# %% ../nbs/14_cli.ipynb #dbbf03e2
 import argparse
 import dataclasses
 import json
@@ -23,11 +23,11 @@ from .data import RoomWalks, decode_latents, encode_frames, frames_to_images, re
 from .data import write_atomically, write_gif, write_video
 from .evaluation import compare, comparison_video, format_table, frame_psnr, horizons, plot_comparison
 from .evaluation import psnr_table, random_frames
-from .files import extend_actions, read_index, read_pyramid
+from .files import read_index, read_pyramid
 from .hub import RELEASE_FILES, choose_device, download_release, load_generator, load_release, load_release_generator
 from .hub import load_tokenizer, measure_full_size, save_model
 from .training import HELD_OUT_SEED, MINI_EXPERIMENTS, MINI_TOKENIZER_TRAINING, MINI_VIDEO_TRAINING, PAPER_EXPERIMENTS
-from .tokenizer import levels_video, plot_levels
+from .tokenizer import Tokenizer, levels_video, plot_levels
 from .training import train_tokenizer, train_video
 from .world import make_test_episodes
 
@@ -55,11 +55,12 @@ def command_train(arguments):
         save_model(model, out, experiment)
     print(f"held out: {history['held_out'][-1]}\nsaved in {out}")
 
-# %% ../nbs/14_cli.ipynb #c49a8119
+# %% ../nbs/14_cli.ipynb #9cfb5dc1
 def command_demo(arguments):
     "millivid demo"
     if arguments.release:
         return command_demo_release(arguments)
+    arguments.episodes = arguments.episodes or 8
     if arguments.baselines:
         raise ValueError("--baselines belongs to --release; without it the demo always shows all models")
     out, context, started = Path(arguments.out), 128, time.time()
@@ -88,7 +89,7 @@ def command_demo(arguments):
     print(f"{time.time() - started:.0f} s on {device}. Look at {out}/comparison.mp4 and {out}/filmstrip.png; "
           f"the numbers are in {out}/results.json")
 
-# %% ../nbs/14_cli.ipynb #57fa9b09
+# %% ../nbs/14_cli.ipynb #6b320ea4
 def release_comparison(
     paths: dict,  # name -> file, as `download_release` returns it
     models: list[str],  # names in `paths` and in `experiments`
@@ -107,20 +108,21 @@ def release_comparison(
     model, and random frames of the other videos. Raises ValueError where a file does not fit the index or the context is too short.
     """
     tokenizer = load_release(paths["autoencoder"], image_shape, device=device)
+    if not isinstance(tokenizer, Tokenizer):
+        raise ValueError(f"{paths['autoencoder']} is a {type(tokenizer).__name__}, not the autoencoder: give its checkpoint")
     pyramid, channels = tokenizer.config.pyramid, tokenizer.config.latent_channels
     index, end, videos = read_index(paths["index"]), context + num_generated, []
-    for key in paths.keys() & index.keys():
+    for key in sorted(paths.keys() & index.keys()):
         latents, actions = read_pyramid(paths[key], pyramid, channels)
-        if len(latents) != index[key] or len(latents) <= context:
-            raise ValueError(f"{paths[key]} holds {len(latents)} frames, the index says {index[key]}, and {context} are context: download it again, "
-                             "or give a longer video")
-        videos.append((key, latents.float()[:end], extend_actions(actions, end, seed)))
+        if len(latents) != index[key]:
+            raise ValueError(f"{paths[key]} holds {len(latents)} frames, but the index says {index[key]}: download both again")
+        if len(latents) < end:
+            raise ValueError(f"{paths[key]} holds {len(latents)} frames, too few for {context} of context and {num_generated} to compare with: "
+                             f"generate at most {max(len(latents) - context, 0)}, or give longer videos")
+        videos.append((latents.float()[:end], actions[:end]))
     if not videos:
         raise ValueError(f"none of {', '.join(paths)} is a video that {paths['index']} names: use the index of these videos")
-    videos.sort(key=lambda video: video[0])
-    end = min(end, *(len(latents) for _, latents, _ in videos))
-    latents = torch.stack([latents[:end] for _, latents, _ in videos])
-    actions = torch.stack([actions for _, _, actions in videos])[:, :end]
+    latents, actions = (torch.stack(part) for part in zip(*videos))
     finest, start = pyramid.level_slice(0), context - lead
 
     def decode(latents):
@@ -145,6 +147,8 @@ def release_comparison(
 
 def command_demo_release(arguments):
     "millivid demo --release [--baselines]"
+    if arguments.episodes:
+        raise ValueError("--episodes belongs to the demo of the mini models; --release always takes the three released videos")
     out, lead, started, device = Path(arguments.out), 24, time.time(), choose_device(arguments.device or "auto")
     frames, steps = arguments.frames or 768, arguments.sampling_steps or 50
     models = ["millivid", "framepack", "full_resolution"] if arguments.baselines else ["millivid"]
@@ -226,7 +230,7 @@ def command_tokenize(arguments):
     print(f"{len(frames)} frames in {time.time() - started:.0f} s on {device}. Look at {out}/levels.mp4 and {out}/levels.png; "
           f"the numbers are in {out}/levels.json")
 
-# %% ../nbs/14_cli.ipynb #cae00a0f
+# %% ../nbs/14_cli.ipynb #dc95927b
 class _Parser(argparse.ArgumentParser):
     "Says in one line what is wrong, as all other errors do."
 
@@ -272,7 +276,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     demo = commands.add_parser("demo", help="generate long videos with all shipped models and compare them")
     demo.add_argument("--out", default="out/demo", help="folder for the video, the filmstrips and the numbers")
-    demo.add_argument("--episodes", type=_at_least(2), default=8, help="test episodes, never used in training")
+    demo.add_argument("--episodes", type=_at_least(2), help="test episodes, never used in training: default 8")
     demo.add_argument("--frames", type=_at_least(3), help="frames to generate after the context: default 128, released models 768")
     demo.add_argument("--sampling-steps", type=_at_least(2), help="noise levels of the sampler: default 4, released models 50")
     demo.add_argument("--seed", type=int, default=0)

@@ -7,10 +7,11 @@ __all__ = ['ACTION_CHANNELS', 'pyramid_row_bytes', 'write_pyramid', 'pyramid_num
            'write_frames', 'read_frames', 'read_actions', 'write_actions', 'read_index', 'split_videos', 'clip_order',
            'extend_actions', 'LatentVideos']
 
-# %% ../nbs/08_files.ipynb #9f683cd9
+# %% ../nbs/08_files.ipynb #6edd6c04
 import io
 import json
 import random
+import tokenize
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ def pyramid_row_bytes(
     tokens = pyramid.tokens_per_level
     return [2 * channels * sum(tokens[level:]) + 4 * ACTION_CHANNELS for level in range(len(tokens))]
 
-# %% ../nbs/08_files.ipynb #d94317f5
+# %% ../nbs/08_files.ipynb #c0937056
 def _to_grid(latents, pyramid, level):
     "Tokens of one level in the files' order: (frames, channels * rows * columns)."
     return latents[:, pyramid.level_slice(level)].transpose(1, 2).flatten(1)
@@ -46,9 +47,10 @@ def write_pyramid(
     pyramid: PyramidConfig,
 ):
     "Write the latents of one video as a `.pyramid`, in bfloat16. Raises ValueError for shapes that do not fit."
-    if latents.ndim != 3 or latents.shape[1] != pyramid.num_tokens or actions.shape != (len(latents), ACTION_CHANNELS):
+    if (latents.ndim != 3 or latents.shape[1] != pyramid.num_tokens or actions.shape != (len(latents), ACTION_CHANNELS)
+            or not len(latents)):
         raise ValueError(f"latents {tuple(latents.shape)} and actions {tuple(actions.shape)} do not fit: expected (frames, "
-                         f"{pyramid.num_tokens}, channels) and (frames, {ACTION_CHANNELS}), all levels of every frame")
+                         f"{pyramid.num_tokens}, channels) and (frames, {ACTION_CHANNELS}), all levels of at least one frame")
     levels = [_to_grid(latents.cpu().bfloat16(), pyramid, level).contiguous().view(torch.int16).numpy().astype("<i2")
               for level in range(pyramid.num_levels)]
     action = np.ascontiguousarray(actions.cpu().numpy().astype("<f4")).view("<i2")
@@ -138,12 +140,14 @@ def read_step(
             latents[first:end, pyramid.level_slice(level).start:] = part.float()
     return latents, actions
 
-# %% ../nbs/08_files.ipynb #0e002e03
+# %% ../nbs/08_files.ipynb #5846f146
 def write_frames(
     path,
     frames: np.ndarray,  # uint8 (frames, height, width, 3)
 ):
-    "Write pictures as `.frames`: their ends as little-endian uint64, then one PNG each."
+    "Write pictures as `.frames`: their ends as little-endian uint64, then one PNG each. Raises ValueError for no pictures."
+    if not len(frames):
+        raise ValueError("no frames to write: give at least one")
     blobs = []
     for frame in frames:
         Image.fromarray(frame).save(blob := io.BytesIO(), "PNG")
@@ -187,8 +191,8 @@ def read_frames(
         try:
             return np.stack([np.asarray(Image.open(io.BytesIO(file.read(begins[i + 1] - begins[i]))).convert("RGB"))
                              for i in range(start, end)])
-        except (UnidentifiedImageError, OSError) as error:
-            raise ValueError(f"{path} holds something else than pictures ({error}): copy or make it again") from None
+        except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:  # Pillow raises all of them, and so does np.stack
+            raise ValueError(f"{path} holds something else than pictures of one size ({error}): copy or make it again") from None
 
 
 def read_actions(path) -> torch.Tensor:
@@ -196,22 +200,26 @@ def read_actions(path) -> torch.Tensor:
     if not Path(path).is_file():
         raise FileNotFoundError(f"no actions at {path}: give a .npy file of shape (frames, {ACTION_CHANNELS})")
     try:
-        actions = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
+        with open(path, "rb") as file:
+            actions = np.lib.format.read_array(file, allow_pickle=False)
+    except (ValueError, EOFError, SyntaxError, tokenize.TokenError) as error:  # damaged headers are parsed as Python literals
         raise ValueError(f"{path} cannot be read as a NumPy array ({error}): copy or make it again") from None
-    if not isinstance(actions, np.ndarray) or actions.ndim != 2 or actions.shape[1] != ACTION_CHANNELS:
-        raise ValueError(f"{path} has shape {getattr(actions, 'shape', 'of an archive')}: expected (frames, {ACTION_CHANNELS}): action, x, y, z, yaw, pitch")
+    if actions.ndim != 2 or actions.shape[1] != ACTION_CHANNELS or actions.dtype.kind not in "fiu":
+        raise ValueError(f"{path} has shape {actions.shape} of {actions.dtype}: expected numbers (frames, {ACTION_CHANNELS}): action, x, y, z, yaw, pitch")
     return torch.from_numpy(actions.astype(np.float32))
 
 
 def write_actions(path, actions: torch.Tensor):
-    "Write actions (frames, 6) as a NumPy file of float32."
+    "Write actions (frames, 6) as a NumPy file of float32. Raises ValueError for another shape."
+    if actions.ndim != 2 or actions.shape[1] != ACTION_CHANNELS:
+        raise ValueError(f"actions of shape {tuple(actions.shape)}: expected (frames, {ACTION_CHANNELS})")
+
     def write(temporary):
         with open(temporary, "wb") as file:
             np.save(file, actions.numpy().astype("<f4"))
     write_atomically(path, write)
 
-# %% ../nbs/08_files.ipynb #bc3b690a
+# %% ../nbs/08_files.ipynb #f6b7cd79
 def read_index(path) -> dict[str, int]:
     "Read an `index.json`: {video key: number of frames}. Raises FileNotFoundError, or ValueError for anything else."
     path = Path(path)
@@ -219,7 +227,7 @@ def read_index(path) -> dict[str, int]:
         raise FileNotFoundError(f"no index at {path}: expected a JSON file like {{\"000/001\": 1024, ...}}")
     try:
         index = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON ({error}): copy or make it again") from None
     wrong = not isinstance(index, dict) or [key for key, frames in index.items()
                                             if isinstance(frames, bool) or not isinstance(frames, int) or frames < 1]
@@ -249,6 +257,8 @@ def clip_order(
     clip_frames: int | None = None,  # frames of a clip; None: every video once, from its start
 ) -> list[tuple[str, int]]:
     "All clips (key, first frame), in the fixed random order of the release. Raises ValueError where there is none."
+    if clip_frames is not None and clip_frames < 1:
+        raise ValueError(f"clips of {clip_frames} frames: give at least 1")
     clips = [(key, start) for key, frames in videos
              for start in range(1 if clip_frames is None else frames - clip_frames + 1)]
     if not clips:
@@ -257,7 +267,7 @@ def clip_order(
                          "or longer videos, a larger part, or a schedule with a shorter chunk")
     return [clips[i] for i in np.random.default_rng(0).permutation(len(clips))]
 
-# %% ../nbs/08_files.ipynb #99ba3ec9
+# %% ../nbs/08_files.ipynb #c2dddf77
 def extend_actions(
     actions: torch.Tensor,  # (frames, 6)
     num_frames: int,  # how many are wanted
@@ -270,6 +280,8 @@ def extend_actions(
     """
     if len(actions) < 1:
         raise ValueError("no actions to extend: give at least one frame")
+    if num_frames < 1 or hold < 1:
+        raise ValueError(f"{num_frames} frames, actions held for {hold}: both must be at least 1")
     rows, rng = [actions, actions[-1:].expand(hold - num_frames % hold, -1)], random.Random(seed)
     while sum(map(len, rows)) < num_frames:
         bundle = action_bundle(rng)
@@ -278,7 +290,7 @@ def extend_actions(
         rows.append(made_up)
     return torch.cat(rows)[:num_frames]
 
-# %% ../nbs/08_files.ipynb #35ae179e
+# %% ../nbs/08_files.ipynb #64b03e79
 class LatentVideos:
     "A folder of the release as a source of clips: index.json and one `.pyramid` per video."
 
@@ -291,7 +303,8 @@ class LatentVideos:
         test_fraction: float = .01,
         index: str = "index.json",  # name of the index in the folder
     ):
-        "Raises FileNotFoundError where the index or a video that it names is missing, ValueError where the part is empty."
+        """Raises FileNotFoundError where the index or a video that it names is missing, ValueError where the part is empty or a video is
+        not as long as the index says."""
         self.folder, self.pyramid, self.channels = Path(folder), pyramid, channels
         self.videos = split_videos(read_index(self.folder / index), split, test_fraction)
         if not self.videos:
@@ -300,6 +313,11 @@ class LatentVideos:
         if missing:
             raise FileNotFoundError(f"{self.folder / index} names {len(missing)} videos that are not there, such as {self.path(missing[0])}: "
                                     "download them, or take them out of the index")
+        row = sum(pyramid_row_bytes(pyramid, channels))
+        for key, frames in self.videos:
+            if (size := self.path(key).stat().st_size) != frames * row:
+                raise ValueError(f"{self.path(key)} has {size} bytes, but {frames} frames, as {index} says, take {frames * row}: the file is cut, or "
+                                 "was made by another tokenizer")
         self._clips = {}
 
     def path(self, key: str) -> Path:

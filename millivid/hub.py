@@ -8,7 +8,7 @@ __all__ = ['PACKAGED', 'RELEASE_REPOSITORY', 'RELEASE_DATA', 'RELEASE_FILES', 'c
            'read_checkpoint', 'load_release', 'release_megabytes', 'download_release', 'load_release_generator',
            'peak_gigabytes', 'measure_full_size']
 
-# %% ../nbs/11_pretrained.ipynb #7944ca76
+# %% ../nbs/11_pretrained.ipynb #b1c2ee93
 import contextlib
 import copy
 import io
@@ -25,6 +25,7 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import constants, hf_hub_download, snapshot_download
+from huggingface_hub.errors import HTTPError
 from safetensors import SafetensorError
 
 import millivid
@@ -37,7 +38,7 @@ from .tokenizer import Tokenizer, TokenizerConfig
 from .training import PAPER_EXPERIMENTS, PAPER_TOKENIZERS, Experiment
 from .video import FramePackModel, VideoConfig, VideoModel
 
-# %% ../nbs/11_pretrained.ipynb #9b3d169d
+# %% ../nbs/11_pretrained.ipynb #3e38cdda
 PACKAGED = Path(millivid.__file__).parent / "weights"
 
 
@@ -64,7 +65,7 @@ def weights_folder(
     if not folder.is_dir() and re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)):
         try:
             folder = Path(snapshot_download(str(name), allow_patterns=["*.json", "*.safetensors", "README.md"]))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, HTTPError) as error:
             raise FileNotFoundError(f"no weights named {str(name)!r}: it is neither a folder here nor could it be had from the Hub "
                                     f"({type(error).__name__}): check the name and the network") from None
     if not folder.is_dir():
@@ -100,7 +101,7 @@ def load_tokenizer(name="mini-tokenizer", device="cpu") -> Tokenizer:
     "Load a tokenizer by its name in the package or from a folder. Errors: see `weights_folder`; ValueError if broken."
     return _load(Tokenizer, weights_folder(name), choose_device(device))
 
-# %% ../nbs/11_pretrained.ipynb #e59ae515
+# %% ../nbs/11_pretrained.ipynb #fcfc310b
 @dataclass
 class Generator:
     "A video model with all that it needs to generate: how it is rolled out, and on which tokens."
@@ -147,7 +148,8 @@ def save_model(
     with tempfile.TemporaryDirectory(dir=folder, prefix=".saving") as temporary:
         copy.deepcopy(model).half().save_pretrained(temporary)
         for file in Path(temporary).iterdir():
-            os.replace(file, folder / file.name)
+            if file.name != "README.md" or not (folder / file.name).exists():  # a card that somebody wrote stays
+                os.replace(file, folder / file.name)
     if experiment:
         write_atomically(folder / "experiment.json", lambda path: path.write_text(json.dumps(asdict(experiment), indent=1)))
     if card:
@@ -187,7 +189,7 @@ def save_release(model, path):
     state = release_state_dict(model)
     write_atomically(path, lambda temporary: torch.save({"model": state}, temporary))
 
-# %% ../nbs/11_pretrained.ipynb #f88500c4
+# %% ../nbs/11_pretrained.ipynb #b7162716
 def read_checkpoint(path) -> dict[str, torch.Tensor]:
     """The weights in a checkpoint of the release. Only tensors and plain values are loaded, never code (`weights_only`).
 
@@ -198,14 +200,20 @@ def read_checkpoint(path) -> dict[str, torch.Tensor]:
         raise FileNotFoundError(f"no checkpoint at {path}: give a file such as millivid_192k.ckpt")
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(f"{path} is no checkpoint, or holds more than tensors, which is not loaded "
-                         f"({str(error).splitlines()[0][:120]}): if you trust it, save its weights alone, or pass them as a state dict") from None
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError, IndexError) as error:
-        raise ValueError(f"{path} cannot be read ({str(error).splitlines()[0][:120]}): it is truncated or no checkpoint; download it again") from None
-    state = loaded.get("model", loaded) if isinstance(loaded, dict) else loaded
-    if not isinstance(state, dict) or not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise ValueError(f"{path} holds no weights: expected a dictionary of tensors, or one under 'model'")
+    except pickle.UnpicklingError:
+        raise ValueError(f"{path} is no checkpoint, or holds more than tensors and plain values, which is not loaded: if you trust it, save its "
+                         "weights alone, or pass them as a state dict") from None
+    except Exception as error:  # a damaged file can fail anywhere in PyTorch's reader
+        raise ValueError(f"{path} cannot be read ({type(error).__name__}): it is truncated or no checkpoint; download it again") from None
+    return _checked_state(loaded.get("model", loaded) if isinstance(loaded, dict) else loaded, path)
+
+
+def _checked_state(state, where):
+    "Raise ValueError for what is no state dict."
+    good = isinstance(state, dict) and state and all(isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items())
+    if not good:
+        raise ValueError(f"{where} is not a model of the release, it holds no weights: expected a dictionary of tensors by name, in a "
+                         "file also one under 'model'")
     return state
 
 
@@ -252,15 +260,15 @@ def load_release(
 
     Raises ValueError that lists what is missing, what is too much and what has another shape, and as `read_checkpoint`.
     """
-    state, device = source if isinstance(source, dict) else read_checkpoint(source), choose_device(device)
-    where = "the state dict" if isinstance(source, dict) else str(source)
+    where, device = "the state dict" if isinstance(source, dict) else str(source), choose_device(device)
+    state = _checked_state(source, where) if isinstance(source, dict) else read_checkpoint(source)
     try:
         kind, config = _release_config(state, image_shape, patch_shape, cascaded, tuple(framepack_context), framepack_denoised)
+        with torch.device("meta"):  # nothing is drawn at random only to be overwritten
+            model = kind(config)
     except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
         reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
-        raise ValueError(f"{where} is not a model of the release: {reason}; its entries are {_some(sorted(state)) or 'none'}") from None
-    with torch.device("meta"):  # nothing is drawn at random only to be overwritten
-        model = kind(config)
+        raise ValueError(f"{where} is not a model of the release with these settings: {reason}; its entries are {_some(sorted(state))}") from None
     names = {release_name(name, "tokenizer" if kind is Tokenizer else "video"): name for name in model.state_dict()}
     ours = model.state_dict()
     missing, extra = sorted(names.keys() - state.keys()), sorted(state.keys() - names.keys())
@@ -273,7 +281,7 @@ def load_release(
     model.load_state_dict({own: state[name].to(torch.float32, copy=copy_of) for name, own in names.items()}, assign=True)
     return model.requires_grad_(True).eval().to(device)
 
-# %% ../nbs/11_pretrained.ipynb #e82d80de
+# %% ../nbs/11_pretrained.ipynb #d91aae73
 RELEASE_REPOSITORY, RELEASE_DATA = "charatan/millivid", "charatan/loopcraft"
 _TEST_LATENTS = "test_latents_3zg3ovzdhnun_128000"
 RELEASE_FILES = {  # name -> (repository, its type, file)
@@ -309,7 +317,7 @@ def download_release(
         repository, kind, file = RELEASE_FILES[name]
         try:
             paths[name] = Path(hf_hub_download(repository, file, repo_type=kind))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, HTTPError) as error:
             rest = [f"{RELEASE_FILES[other][2]} of {RELEASE_FILES[other][0]} ({release_megabytes(other):,.0f} MB)"
                     for other in names if other not in paths]
             raise ConnectionError(f"{file} cannot be downloaded ({type(error).__name__}). To fetch: {', '.join(rest)}; sizes are those of "
@@ -325,6 +333,10 @@ def load_release_generator(
 ) -> Generator:
     "A released video model with its rollout. Raises ValueError where checkpoint and experiment do not belong together."
     video = experiment.video
+    state, kind = read_checkpoint(path), FramePackModel if experiment.method == "framepack" else VideoModel
+    if ("dit.patchify.0.weight" in state) != (kind is FramePackModel) or "encoder.patchify.weight" in state:
+        raise ValueError(f"{path} is not the model of this experiment ({experiment.method}): its entries are {_some(sorted(state))}; give the "
+                         f"checkpoint of a {kind.__name__}")
     model = load_release(path, framepack_context=video.framepack_context, framepack_denoised=video.framepack_denoised, device=device)
     if model.config != video:
         different = [f"{field.name} {getattr(model.config, field.name)} instead of {getattr(video, field.name)}" for field in fields(VideoConfig)

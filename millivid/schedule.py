@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from .world import CONTEXT_COLOUR, GENERATED_COLOUR
 
-# %% ../nbs/05_schedule.ipynb #ea6bef8c
+# %% ../nbs/05_schedule.ipynb #8377e190
 UNSEEN, CONTEXT, DENOISED = 0, 1, 2
 
 
@@ -35,14 +35,17 @@ class Schedule:
         if self.roles.ndim != 3 or self.roles.shape[1] != len(self.tokens_per_level):
             raise ValueError(f"roles of shape {self.roles.shape} do not fit {len(self.tokens_per_level)} levels: "
                              "expected (steps, levels, frames)")
+        if not self.roles.size:
+            raise ValueError(f"{self.name} has roles of shape {self.roles.shape}: give at least one step, level and frame")
+        strange = (self.roles < UNSEEN) | (self.roles > DENOISED)
+        if strange.any():
+            raise ValueError(f"role {self.roles[strange][0]} in {self.name} is unknown: use 0 unseen, 1 context, 2 denoised")
         idle = ~(self.roles == DENOISED).any((1, 2))
         if idle.any():
             raise ValueError(f"step {int(np.flatnonzero(idle)[0])} of {self.name} denoises nothing: give it at least "
                              f"one token of role {DENOISED}")
         if len(self.groups) != len(self.roles):
             raise ValueError(f"{len(self.groups)} groups for {len(self.roles)} steps: give one group per step")
-        if self.roles.max() > DENOISED:
-            raise ValueError(f"role {self.roles.max()} in {self.name} is unknown: use 0 unseen, 1 context, 2 denoised")
         if not 0 <= self.clipped_frames < self.chunk_frames - self.context_frames:
             raise ValueError(f"clipped_frames {self.clipped_frames} of {self.name} leaves nothing of the "
                              f"{self.chunk_frames - self.context_frames} frames from the first denoised one on: clip fewer")
