@@ -89,7 +89,7 @@ def command_demo(arguments):
     print(f"{time.time() - started:.0f} s on {device}. Look at {out}/comparison.mp4 and {out}/filmstrip.png; "
           f"the numbers are in {out}/results.json")
 
-# %% ../nbs/14_cli.ipynb #6b320ea4
+# %% ../nbs/14_cli.ipynb #435d2f34
 def release_comparison(
     paths: dict,  # name -> file, as `download_release` returns it
     models: list[str],  # names in `paths` and in `experiments`
@@ -123,22 +123,21 @@ def release_comparison(
     if not videos:
         raise ValueError(f"none of {', '.join(paths)} is a video that {paths['index']} names: use the index of these videos")
     latents, actions = (torch.stack(part) for part in zip(*videos))
-    finest, start = pyramid.level_slice(0), context - lead
+    finest = pyramid.level_slice(0)
 
-    def decode(latents):
-        frames = latents[:, start:, finest].flatten(0, 1).cpu()
+    def decode(latents, first):
+        frames = latents[:, first:, finest].flatten(0, 1).cpu()
         parts = [decode_latents(tokenizer, frames[i:i + 8]) for i in tqdm(range(0, len(frames), 8), desc="decoding", unit="batch")]
-        return np.concatenate(parts).reshape(len(latents), end - start, *image_shape, 3)
+        return np.concatenate(parts).reshape(len(latents), end - first, *image_shape, 3)
 
-    out = {"ground_truth": decode(latents)}
+    out = {"ground_truth": decode(latents, context - lead)}
     for name in models:
         generator = load_release_generator(paths[name], experiments[name], device)
         seeds = [seed * 1_000 + number for number in range(len(videos))]
         made = generator.generate(latents, actions, context, end, num_steps, seeds)
-        left = end if name != "framepack" else context + (end - context) // generator.experiment.video.framepack_denoised * \
-            generator.experiment.video.framepack_denoised
+        left = end - (end - context) % (generator.experiment.video.framepack_denoised or 1)
         made[:, left:] = made[:, left - 1:left]  # frames that FramePack's step does not divide: the last one stays
-        out[name] = np.concatenate([out["ground_truth"][:, :lead], decode(made)[:, lead:]], axis=1)
+        out[name] = np.concatenate([out["ground_truth"][:, :lead], decode(made, context)], axis=1)
         del generator
     if len(videos) > 1:
         out["random_episode"] = random_frames(out["ground_truth"], np.random.default_rng(seed))
@@ -155,8 +154,8 @@ def command_demo_release(arguments):
     keys = [name for name, (_, kind, _) in RELEASE_FILES.items() if kind == "dataset"]
     paths = download_release(["autoencoder", *models, *keys])
     if device.type == "cpu":
-        print(f"on a CPU: one pass of the network takes about 20 seconds, and {frames} frames in {steps} noise levels need thousands of them; "
-              "try --frames 3 --sampling-steps 4", file=sys.stderr)
+        print("on a CPU: one pass of the network takes some 30 seconds a video (`millivid measure`), and every rollout step takes "
+              f"{steps}; begin with --frames 3 --sampling-steps 4", file=sys.stderr)
     videos = release_comparison(paths, models, num_generated=frames, num_steps=steps, seed=arguments.seed, device=device, lead=lead)
     table = psnr_table(videos, lead)
     write_video(out / "comparison.mp4", comparison_video(videos, lead, scale=1, lead=lead))
@@ -168,7 +167,7 @@ def command_demo_release(arguments):
     result = {"command": "millivid demo --release", "models": models, "generated_frames": frames, "sampling_steps": steps, "seed": arguments.seed,
               "truth": "decoded true latents", "horizons": horizons(frames), "psnr": table}
     write_atomically(out / "results.json", lambda path: path.write_text(json.dumps(result, indent=1)))
-    print(format_table(table, frames))
+    print(format_table(table, frames), "\nThe truth here is what the autoencoder makes of the true latents: the frames themselves are not part of the release.")
     print(f"{time.time() - started:.0f} s on {device}. Look at {out}/comparison.mp4 and {out}/filmstrip.png; the numbers are in {out}/results.json")
 
 

@@ -57,7 +57,7 @@ def write_pyramid(
     blocks = [np.concatenate([*levels[first:], action], axis=1) for first in range(pyramid.num_levels)]
     write_atomically(path, lambda temporary: temporary.write_bytes(b"".join(block.tobytes() for block in blocks)))
 
-# %% ../nbs/08_files.ipynb #2bd0ea21
+# %% ../nbs/08_files.ipynb #79322326
 def _read_rows(file, frames, row_bytes, block, start, end):
     "Frames [start, end) of a block, as int16 numbers (frames, row bytes / 2)."
     file.seek(frames * sum(row_bytes[:block]) + start * row_bytes[block])
@@ -90,6 +90,22 @@ def pyramid_num_frames(
                      f"{pyramid.tokens_per_level} tokens, {channels} channels): the file is cut, or was made by another tokenizer")
 
 
+def _read_part(file, pyramid, channels, count, first_level, start, end):
+    "Frames [start, end) from `first_level` to the coarsest, in one read: latents bfloat16 and actions."
+    row_bytes = pyramid_row_bytes(pyramid, channels)
+    rows, tokens = _read_rows(file, count, row_bytes, first_level, start, end), pyramid.tokens_per_level[first_level:]
+    numbers = torch.from_numpy(rows[:, :channels * sum(tokens)].astype(np.int16)).view(torch.bfloat16)
+    levels = [part.unflatten(1, (channels, -1)).transpose(1, 2) for part in numbers.split([channels * n for n in tokens], dim=1)]
+    actions = np.ascontiguousarray(rows[:, -2 * ACTION_CHANNELS:]).view("<f4").astype(np.float32)
+    return torch.cat(levels, dim=1), torch.from_numpy(actions)
+
+
+def _check_range(path, count, start, end):
+    "Raise ValueError for frames that the file does not have."
+    if not 0 <= start < end <= count:
+        raise ValueError(f"frames [{start}, {end}) are not in {path}: it has frames [0, {count})")
+
+
 def read_pyramid(
     path,
     pyramid: PyramidConfig,
@@ -97,26 +113,22 @@ def read_pyramid(
     levels: tuple[int, int | None] = (0, None),  # first level and the one after the last; None: to the coarsest
     frames: tuple[int, int | None] = (0, None),  # first frame and the one after the last; None: to the end
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Read some levels of some frames: one contiguous read.
+    """Read some levels of some frames: one contiguous read, after a check of a few bytes.
 
     Returns latents bfloat16 (frames, tokens of these levels, channels), finest first, and actions float32 (frames, 6). Raises
     FileNotFoundError and ValueError as `pyramid_num_frames`, and ValueError for levels or frames that the file does not have.
     """
-    count, row_bytes = pyramid_num_frames(path, pyramid, channels), pyramid_row_bytes(pyramid, channels)
+    count = pyramid_num_frames(path, pyramid, channels)
     first_level, end_level = levels[0], pyramid.num_levels if levels[1] is None else levels[1]
     start, end = frames[0], count if frames[1] is None else frames[1]
-    if not 0 <= first_level < end_level <= pyramid.num_levels or not 0 <= start < end <= count:
-        raise ValueError(f"levels [{first_level}, {end_level}) of frames [{start}, {end}) are not in {path}: it has levels [0, "
-                         f"{pyramid.num_levels}) of frames [0, {count})")
+    if not 0 <= first_level < end_level <= pyramid.num_levels:
+        raise ValueError(f"levels [{first_level}, {end_level}) are not in {path}: it has levels [0, {pyramid.num_levels})")
+    _check_range(path, count, start, end)
     with open(path, "rb") as file:
-        rows = _read_rows(file, count, row_bytes, first_level, start, end)
-    tokens = pyramid.tokens_per_level[first_level:]
-    parts = torch.from_numpy(rows[:, :channels * sum(tokens)].astype(np.int16)).view(torch.bfloat16)
-    parts = parts.split([channels * n for n in tokens], dim=1)[:end_level - first_level]
-    actions = np.ascontiguousarray(rows[:, -2 * ACTION_CHANNELS:]).view("<f4").astype(np.float32)
-    return torch.cat([part.unflatten(1, (channels, -1)).transpose(1, 2) for part in parts], dim=1), torch.from_numpy(actions)
+        latents, actions = _read_part(file, pyramid, channels, count, first_level, start, end)
+    return latents[:, :sum(pyramid.tokens_per_level[first_level:end_level])], actions
 
-# %% ../nbs/08_files.ipynb #b59f3cb9
+# %% ../nbs/08_files.ipynb #63469a0a
 def read_step(
     path,
     pyramid: PyramidConfig,
@@ -124,7 +136,7 @@ def read_step(
     roles: np.ndarray,  # (levels, frames): one step of a schedule; 0 is not needed
     start: int = 0,  # first frame of the clip in the video
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Read a clip, but of each frame only the levels that a schedule step needs.
+    """Read a clip, but of each frame only the finest level that a schedule step needs of it, and all coarser ones.
 
     Returns latents float32 (frames, tokens, channels), zero where nothing was read, and actions (frames, 6), zero for frames that
     the step does not see. Errors as `read_pyramid`.
@@ -133,11 +145,13 @@ def read_step(
     frames = seen.shape[1]
     finest = np.where(seen.any(0), seen.argmax(0), -1)  # per frame; -1: nothing of it is needed
     latents, actions = torch.zeros(frames, pyramid.num_tokens, channels), torch.zeros(frames, ACTION_CHANNELS)
-    edges = [0, *(np.flatnonzero(np.diff(finest)) + 1), frames]
-    for first, end in zip(edges, edges[1:]):
-        if (level := int(finest[first])) >= 0:
-            part, actions[first:end] = read_pyramid(path, pyramid, channels, (level, None), (start + first, start + end))
-            latents[first:end, pyramid.level_slice(level).start:] = part.float()
+    edges, count = [0, *(np.flatnonzero(np.diff(finest)) + 1), frames], pyramid_num_frames(path, pyramid, channels)
+    _check_range(path, count, start, start + frames)
+    with open(path, "rb") as file:
+        for first, end in zip(edges, edges[1:]):
+            if (level := int(finest[first])) >= 0:
+                part, actions[first:end] = _read_part(file, pyramid, channels, count, level, start + first, start + end)
+                latents[first:end, pyramid.level_slice(level).start:] = part.float()
     return latents, actions
 
 # %% ../nbs/08_files.ipynb #5846f146
@@ -219,7 +233,7 @@ def write_actions(path, actions: torch.Tensor):
             np.save(file, actions.numpy().astype("<f4"))
     write_atomically(path, write)
 
-# %% ../nbs/08_files.ipynb #f6b7cd79
+# %% ../nbs/08_files.ipynb #c4b0df80
 def read_index(path) -> dict[str, int]:
     "Read an `index.json`: {video key: number of frames}. Raises FileNotFoundError, or ValueError for anything else."
     path = Path(path)
@@ -233,7 +247,7 @@ def read_index(path) -> dict[str, int]:
                                             if isinstance(frames, bool) or not isinstance(frames, int) or frames < 1]
     if wrong:
         raise ValueError(f"{path} is not an index: expected {{video key: number of frames}}, "
-                         f"{f'but {wrong[0]!r} has {index[wrong[0]]!r}' if isinstance(index, dict) else 'not a list'}")
+                         f"but {f'{wrong[0]!r} has {index[wrong[0]]!r}' if isinstance(index, dict) else f'it is a {type(index).__name__}'}")
     return index
 
 
@@ -290,7 +304,7 @@ def extend_actions(
         rows.append(made_up)
     return torch.cat(rows)[:num_frames]
 
-# %% ../nbs/08_files.ipynb #64b03e79
+# %% ../nbs/08_files.ipynb #ca148211
 class LatentVideos:
     "A folder of the release as a source of clips: index.json and one `.pyramid` per video."
 
@@ -318,7 +332,6 @@ class LatentVideos:
             if (size := self.path(key).stat().st_size) != frames * row:
                 raise ValueError(f"{self.path(key)} has {size} bytes, but {frames} frames, as {index} says, take {frames * row}: the file is cut, or "
                                  "was made by another tokenizer")
-        self._clips = {}
 
     def path(self, key: str) -> Path:
         "Where a video is. Raises ValueError for a key that leads out of the folder."
@@ -327,23 +340,25 @@ class LatentVideos:
             raise ValueError(f"video key {key!r} leads out of the folder: keys look like 000/001")
         return path
 
-    def clips(self, num_frames: int) -> list[tuple[str, int]]:
-        "All clips of a length, in the order of the release."
-        if num_frames not in self._clips:
-            self._clips[num_frames] = clip_order(self.videos, num_frames)
-        return self._clips[num_frames]
+    def draw(self, generator: torch.Generator, count: int, num_frames: int) -> list[tuple[str, int, int]]:
+        """Choose clips at random, all equally likely; `read` reads them. Returns a list of (key, first frame, frames).
 
-    def draw(self, generator: torch.Generator, count: int, num_frames: int):
-        "Choose clips at random; `read` reads them."
-        clips = self.clips(num_frames)
-        return [(*clips[i], num_frames) for i in torch.randint(len(clips), (count,), generator=generator).tolist()]
+        Raises ValueError where no video is long enough.
+        """
+        starts = torch.tensor([max(frames - num_frames + 1, 0) for _, frames in self.videos])
+        ends = starts.cumsum(0)
+        if not ends[-1]:
+            clip_order(self.videos, num_frames)  # says what is wrong
+        chosen = torch.randint(int(ends[-1]), (count,), generator=generator)
+        video = torch.searchsorted(ends, chosen, right=True)
+        return [(self.videos[v][0], start, num_frames) for v, start in zip(video.tolist(), (chosen - (ends - starts)[video]).tolist())]
 
     def read(
         self,
         drawn,  # from `draw`
         roles=None,  # optional (levels, frames) per clip: read only what these schedule steps need
     ):
-        "Returns latents float32 (clips, frames, tokens, channels) and actions (clips, frames, 6)."
+        "Returns latents float32 (clips, frames, tokens, channels) and actions (clips, frames, 6). Errors as `read_pyramid`."
         roles = roles if roles is not None else [np.ones((self.pyramid.num_levels, drawn[0][2]))] * len(drawn)
         read = [read_step(self.path(key), self.pyramid, self.channels, wanted, start)
                 for (key, start, _), wanted in zip(drawn, roles)]
@@ -357,7 +372,7 @@ class LatentVideos:
         """One video from its start, for a test: exactly `num_frames` frames.
 
         A shorter video has zero latents after its end, and its actions are extended. Returns latents float32 (num_frames, tokens,
-        channels), actions (num_frames, 6) and how many frames are real.
+        channels), actions (num_frames, 6) and how many frames are real. Errors as `read_pyramid`.
         """
         latents, actions = read_pyramid(self.path(key), self.pyramid, self.channels)
         real = min(len(latents), num_frames)

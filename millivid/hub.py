@@ -8,7 +8,7 @@ __all__ = ['PACKAGED', 'RELEASE_REPOSITORY', 'RELEASE_DATA', 'RELEASE_FILES', 'c
            'read_checkpoint', 'load_release', 'release_megabytes', 'download_release', 'load_release_generator',
            'peak_gigabytes', 'measure_full_size']
 
-# %% ../nbs/11_pretrained.ipynb #b1c2ee93
+# %% ../nbs/11_pretrained.ipynb #a293f699
 import contextlib
 import copy
 import io
@@ -31,6 +31,7 @@ from safetensors import SafetensorError
 import millivid
 from .data import write_atomically
 from .diffusion import ddim_sample
+from .files import pyramid_row_bytes
 from .layers import TransformerConfig
 from .pyramid import PyramidConfig
 from .rollout import gather_tokens, generate, generate_framepack, step_indices
@@ -38,7 +39,7 @@ from .tokenizer import Tokenizer, TokenizerConfig
 from .training import PAPER_EXPERIMENTS, PAPER_TOKENIZERS, Experiment
 from .video import FramePackModel, VideoConfig, VideoModel
 
-# %% ../nbs/11_pretrained.ipynb #3e38cdda
+# %% ../nbs/11_pretrained.ipynb #6d60aa52
 PACKAGED = Path(millivid.__file__).parent / "weights"
 
 
@@ -56,6 +57,11 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
+def _reason(error):
+    "Name and first line of an error."
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+
+
 def weights_folder(
     name,  # "mini-tokenizer", "mini-millivid", ... in the package, a folder of your own, or "user/model" on the Hub
     required=("config.json", "model.safetensors"),
@@ -67,7 +73,7 @@ def weights_folder(
             folder = Path(snapshot_download(str(name), allow_patterns=["*.json", "*.safetensors", "README.md"]))
         except (OSError, ValueError, HTTPError) as error:
             raise FileNotFoundError(f"no weights named {str(name)!r}: it is neither a folder here nor could it be had from the Hub "
-                                    f"({type(error).__name__}): check the name and the network") from None
+                                    f"({_reason(error)}): check the name, the network and the disk space") from None
     if not folder.is_dir():
         packaged = sorted(path.name for path in PACKAGED.glob("*/")) or ["nothing"]
         raise FileNotFoundError(f"no weights named {str(name)!r}: it is not a folder here, and the package has "
@@ -98,10 +104,10 @@ def _load(kind, folder, device):
 
 
 def load_tokenizer(name="mini-tokenizer", device="cpu") -> Tokenizer:
-    "Load a tokenizer by its name in the package or from a folder. Errors: see `weights_folder`; ValueError if broken."
+    "Load a tokenizer by its name in the package, from a folder, or from the Hub ('user/model'). Errors: see `weights_folder`; ValueError if broken."
     return _load(Tokenizer, weights_folder(name), choose_device(device))
 
-# %% ../nbs/11_pretrained.ipynb #fcfc310b
+# %% ../nbs/11_pretrained.ipynb #4f27d9c7
 @dataclass
 class Generator:
     "A video model with all that it needs to generate: how it is rolled out, and on which tokens."
@@ -111,8 +117,9 @@ class Generator:
     def generate(self, latents, actions, start, end, num_steps=8, seeds=None, progress=True, **settings):
         """Continue videos. Latents (batch, frames, tokens, channels), actions (batch, frames, 6), frames [start, end).
 
-        Returns latents (batch, end, tokens, channels), finest level first; for FramePack the finest level only. On a CPU all
-        is float32, so that every CPU gives the same video; on a GPU matrix products are bfloat16.
+        num_steps counts the noise levels of the sampler, seeds has one number per video, settings are those of `generate` and
+        `generate_framepack` in rollout, and so are the errors. Returns latents (batch, end, tokens, channels), finest level first;
+        for FramePack the finest level only. On a CPU all is float32, on a GPU matrix products are bfloat16.
         """
         device = next(self.model.parameters()).device
         latents, actions = latents.to(device), actions.to(device)
@@ -125,7 +132,7 @@ class Generator:
 
 
 def load_generator(name="mini-millivid", device="cpu") -> Generator:
-    "Load a video model by its name in the package or from a folder. Errors as `load_tokenizer`."
+    "Load a video model by its name in the package, from a folder, or from the Hub ('user/model'). Errors as `load_tokenizer`."
     folder = weights_folder(name, ("config.json", "model.safetensors", "experiment.json"))
     try:
         experiment = Experiment(**json.loads((folder / "experiment.json").read_text()))
@@ -189,7 +196,7 @@ def save_release(model, path):
     state = release_state_dict(model)
     write_atomically(path, lambda temporary: torch.save({"model": state}, temporary))
 
-# %% ../nbs/11_pretrained.ipynb #b7162716
+# %% ../nbs/11_pretrained.ipynb #10a931af
 def read_checkpoint(path) -> dict[str, torch.Tensor]:
     """The weights in a checkpoint of the release. Only tensors and plain values are loaded, never code (`weights_only`).
 
@@ -276,12 +283,12 @@ def load_release(
                  for name, own in names.items() if name in state and state[name].shape != ours[own].shape]
     problems = [f"{title}: {_some(found)}" for title, found in (("missing", missing), ("too much", extra), ("other shape", misshapen)) if found]
     if problems:
-        raise ValueError(f"{where} does not fit a {kind.__name__} of its own sizes; {'; '.join(problems)}")
+        raise ValueError(f"{where} does not fit: its shapes describe a {kind.__name__}, but {'; '.join(problems)}")
     copy_of = isinstance(source, dict)  # never share memory with the caller's own tensors
     model.load_state_dict({own: state[name].to(torch.float32, copy=copy_of) for name, own in names.items()}, assign=True)
     return model.requires_grad_(True).eval().to(device)
 
-# %% ../nbs/11_pretrained.ipynb #d91aae73
+# %% ../nbs/11_pretrained.ipynb #2f2ce6a4
 RELEASE_REPOSITORY, RELEASE_DATA = "charatan/millivid", "charatan/loopcraft"
 _TEST_LATENTS = "test_latents_3zg3ovzdhnun_128000"
 RELEASE_FILES = {  # name -> (repository, its type, file)
@@ -294,15 +301,15 @@ RELEASE_FILES = {  # name -> (repository, its type, file)
 }
 
 
-def release_megabytes(name: str) -> float:
-    "At least so large is a file of the release: its weights in float32, or its latents. A checkpoint may hold optimizer states beside."
-    if name in PAPER_EXPERIMENTS or name == "autoencoder":
-        with torch.device("meta"):
-            model = Tokenizer(PAPER_TOKENIZERS[name]) if name == "autoencoder" else PAPER_EXPERIMENTS[name].make_model()
-        return sum(4 * value.numel() for value in model.state_dict().values()) / 1e6
-    channels, pyramid = VideoConfig().latent_channels, PyramidConfig()
-    frame = sum(2 * channels * sum(pyramid.tokens_per_level[level:]) + 24 for level in range(pyramid.num_levels))
-    return .1 if name == "index" else 1024 * frame / 1e6
+def release_megabytes(
+    name: str,  # of RELEASE_FILES
+) -> float:
+    "A lower bound for a released file, in MB (10^6 bytes): its weights in float32, its latents; 0 for the index."
+    if RELEASE_FILES[name][1] == "dataset":
+        return 0. if name == "index" else 1024 * sum(pyramid_row_bytes(PyramidConfig(), VideoConfig().latent_channels)) / 1e6
+    with torch.device("meta"):
+        model = Tokenizer(PAPER_TOKENIZERS[name]) if name == "autoencoder" else PAPER_EXPERIMENTS[name].make_model()
+    return sum(4 * value.numel() for value in model.state_dict().values()) / 1e6
 
 
 def download_release(
@@ -318,11 +325,11 @@ def download_release(
         try:
             paths[name] = Path(hf_hub_download(repository, file, repo_type=kind))
         except (OSError, ValueError, HTTPError) as error:
-            rest = [f"{RELEASE_FILES[other][2]} of {RELEASE_FILES[other][0]} ({release_megabytes(other):,.0f} MB)"
-                    for other in names if other not in paths]
-            raise ConnectionError(f"{file} cannot be downloaded ({type(error).__name__}). To fetch: {', '.join(rest)}; sizes are those of "
-                                  f"the weights and latents, checkpoints can be up to three times as large. Kept in {constants.HF_HUB_CACHE}. Connect "
-                                  "to the network and run the same command again: what is complete is not fetched twice") from None
+            rest = {other: release_megabytes(other) for other in names if other not in paths}
+            listed = ", ".join(RELEASE_FILES[other][2] + f" of {RELEASE_FILES[other][0]}" + (f" ({size:,.0f} MB)" if size else "") for other, size in rest.items())
+            raise ConnectionError(f"{file} cannot be downloaded ({_reason(error)}). To fetch: {listed}; at least {sum(rest.values()) / 1e3:.1f} GB in all, as the "
+                                  f"checkpoints also hold optimizer states. Kept in {constants.HF_HUB_CACHE}. Check the network and the disk space, then run "
+                                  "the same command again: what is complete is not fetched twice") from None
     return paths
 
 
@@ -332,19 +339,21 @@ def load_release_generator(
     device="cpu",
 ) -> Generator:
     "A released video model with its rollout. Raises ValueError where checkpoint and experiment do not belong together."
-    video = experiment.video
-    state, kind = read_checkpoint(path), FramePackModel if experiment.method == "framepack" else VideoModel
-    if ("dit.patchify.0.weight" in state) != (kind is FramePackModel) or "encoder.patchify.weight" in state:
-        raise ValueError(f"{path} is not the model of this experiment ({experiment.method}): its entries are {_some(sorted(state))}; give the "
-                         f"checkpoint of a {kind.__name__}")
-    model = load_release(path, framepack_context=video.framepack_context, framepack_denoised=video.framepack_denoised, device=device)
+    video, kind = experiment.video, FramePackModel if experiment.method == "framepack" else VideoModel
+    sizes = dict(framepack_context=video.framepack_context, framepack_denoised=video.framepack_denoised) if kind is FramePackModel else {}
+    try:
+        model = load_release(path, device=device, **sizes)
+    except ValueError as error:
+        raise ValueError(f"{error}; as the model of this experiment ({experiment.method}) a {kind.__name__} is expected") from None
+    if type(model) is not kind:
+        raise ValueError(f"{path} is a {type(model).__name__}; as the model of this experiment ({experiment.method}) a {kind.__name__} is expected")
     if model.config != video:
         different = [f"{field.name} {getattr(model.config, field.name)} instead of {getattr(video, field.name)}" for field in fields(VideoConfig)
                      if getattr(model.config, field.name) != getattr(video, field.name)]
         raise ValueError(f"{path} is not the model of this experiment ({experiment.method}): {'; '.join(different)}")
     return Generator(model, experiment)
 
-# %% ../nbs/11_pretrained.ipynb #7c387a94
+# %% ../nbs/11_pretrained.ipynb #18db170a
 def peak_gigabytes(device: torch.device) -> float:
     "The most memory this process has used so far, in GB (on a GPU: PyTorch's share of it)."
     if device.type == "cuda":
@@ -357,35 +366,39 @@ def peak_gigabytes(device: torch.device) -> float:
 
 
 def measure_full_size(
-    name: str = "millivid",  # of PAPER_EXPERIMENTS; not FramePack, which has no schedule
+    name: str = "millivid",  # of PAPER_EXPERIMENTS, one with a schedule: not FramePack
     device="auto",
     seed: int = 0,
-) -> list[tuple[str, float, float]]:
-    "The paper's full size with random weights, once through. Returns (what, seconds, peak memory so far in GB) of every part."
+):
+    """The paper's full size with random weights, once through. Yields (what, seconds, peak memory so far in GB) after every part.
+
+    Raises ValueError for an experiment that has no schedule or does not exist.
+    """
+    if name not in PAPER_EXPERIMENTS or PAPER_EXPERIMENTS[name].method == "framepack":
+        good = [other for other, experiment in PAPER_EXPERIMENTS.items() if experiment.method != "framepack"]
+        raise ValueError(f"{name!r} cannot be measured: use one of {', '.join(good)}")
     experiment, device = PAPER_EXPERIMENTS[name], choose_device(device)
-    schedule, pyramid, rows = experiment.schedule(), experiment.pyramid, []
+    schedule, pyramid = experiment.schedule(), experiment.pyramid
     generator, last = torch.Generator().manual_seed(seed), time.perf_counter()
 
     def done(what):
         nonlocal last
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        now = time.perf_counter()
-        rows.append((what, now - last, peak_gigabytes(device)))
-        last = now
+        before, last = last, time.perf_counter()
+        return what, last - before, peak_gigabytes(device)
 
     with torch.no_grad():
         model = experiment.make_model(seed).eval().to(device)
-        done(f"build the video model ({sum(p.numel() for p in model.parameters()) / 1e6:.0f} M parameters)")
+        yield done(f"build the video model ({sum(p.numel() for p in model.parameters()) / 1e6:.0f} M parameters)")
         latents = torch.rand(1, schedule.chunk_frames, pyramid.num_tokens, experiment.video.latent_channels, generator=generator) * 2 - 1
         tokens = gather_tokens(latents, torch.zeros(1, schedule.chunk_frames, 6), step_indices(schedule, pyramid)[0], pyramid.coordinates())
         tokens, eps = tokens.to(device), torch.randn(tokens.values.shape, generator=generator).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type != "cpu"):
             ddim_sample(lambda x_t, t, conditional: model(x_t, t, tokens, conditional), tokens.values, tokens.denoised, eps, 2, skip_last=True)
-        done(f"one denoising step ({tokens.values.shape[1]:,} tokens)")
+        yield done(f"one denoising step ({tokens.values.shape[1]:,} tokens)")
         model = None  # free its memory
         tokenizer = Tokenizer(PAPER_TOKENIZERS["autoencoder"]).eval().to(device)
-        done(f"build the autoencoder ({sum(p.numel() for p in tokenizer.parameters()) / 1e6:.0f} M parameters)")
+        yield done(f"build the autoencoder ({sum(p.numel() for p in tokenizer.parameters()) / 1e6:.0f} M parameters)")
         images = tokenizer.decode(latents[0, :1].to(device), level=0)
-        done(f"decode a frame ({images.shape[-2]} x {images.shape[-1]})")
-    return rows
+        yield done(f"decode a frame ({images.shape[-2]} x {images.shape[-1]})")

@@ -6,7 +6,7 @@
 __all__ = ['StepIndex', 'step_indices', 'gather_tokens', 'write_tokens', 'coordinate_keys', 'copy_by_coordinate', 'VideoNoise',
            'padded_video', 'generate', 'RolloutRecorder', 'plot_recording', 'animate_recording', 'generate_framepack']
 
-# %% ../nbs/07_rollout.ipynb #3eda93e2
+# %% ../nbs/07_rollout.ipynb #a9a0199d
 from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from .diffusion import ddim_sample
 from .pyramid import PyramidConfig
-from .schedule import STATE_COLOURS, Schedule, gif_bytes, schedule_images
+from .schedule import DENOISED, STATE_COLOURS, Schedule, gif_bytes, schedule_images
 from .video import FramePackModel, Tokens
 from .world import GENERATED_COLOUR
 
@@ -111,7 +111,7 @@ class VideoNoise:
         "Returns (videos, *shape)."
         return torch.stack([torch.randn(shape, generator=generator) for generator in self.generators]).to(device)
 
-# %% ../nbs/07_rollout.ipynb #483f85e3
+# %% ../nbs/07_rollout.ipynb #1157bf5b
 def padded_video(latents, actions, start, end):
     "A copy with room for `end` frames: empty from `start` on, the last action repeated where the plan overshoots."
     if actions.shape[1] < 1 or latents.shape[1] < start:
@@ -152,6 +152,8 @@ def generate(
     indices, coordinates = step_indices(schedule, pyramid), pyramid.coordinates()
     noise = noise or VideoNoise(range(len(latents)) if seeds is None else seeds)
     video, actions = padded_video(latents, actions, start, plan[-1][1] + schedule.chunk_frames)
+    while not (schedule.roles[plan[-1][0], :, :end - plan[-1][1]] == DENOISED).any():
+        plan.pop()  # the last steps make only frames that are cut off anyway
     for step, chunk_start in tqdm(plan, desc=schedule.name, unit="step", disable=not progress):
         tokens = gather_tokens(video, actions, indices[step], coordinates, chunk_start)
         eps = noise(*tokens.values.shape[1:]).to(video.device)

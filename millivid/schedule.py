@@ -18,13 +18,17 @@ from PIL import Image, ImageDraw, ImageFont
 
 from .world import CONTEXT_COLOUR, GENERATED_COLOUR
 
-# %% ../nbs/05_schedule.ipynb #8377e190
+# %% ../nbs/05_schedule.ipynb #b9277851
 UNSEEN, CONTEXT, DENOISED = 0, 1, 2
 
 
 @dataclass(frozen=True)
 class Schedule:
-    "A list of steps over a sliding chunk of frames. A step gives every level of every frame a role (paper section 5)."
+    """A list of steps over a sliding chunk of frames. A step gives every level of every frame a role (paper section 5).
+
+    Raises ValueError for shapes that do not fit each other, for a step that denoises nothing or looks at what nobody has made, and where
+    something that is shown, or that a later chunk looks at, is never made.
+    """
     roles: np.ndarray  # uint8 (steps, levels, frames): 0 unseen, 1 context, 2 denoised; level 0 is the finest
     tokens_per_level: tuple[int, ...]  # tokens of one frame at each level
     groups: tuple[int, ...]  # one number per step: training draws a group first, then one of its steps
@@ -57,16 +61,18 @@ class Schedule:
         unmade = np.argwhere(context & ~self.existing)
         if len(unmade):
             step, level, frame = unmade[0]
-            raise ValueError(f"step {step} of {self.name} looks at level {level} of frame {frame}, which no earlier step has made: "
+            raise ValueError(f"step {step} of {self.name} looks at level {level} of frame {frame} of the chunk (counted from 0), which no earlier step has made: "
                              "make it before, or do not use it as context")
-        first = self.context_frames
-        needed = context[:, :, :first].any((0, 2))  # levels that must exist of old frames, so also of those this chunk finishes
-        needed[0] = True  # and these are what is shown
-        missing = needed[:, None] & ~made.any(0)[:, first:first + self.finished_frames]
+        first, finished = self.context_frames, self.finished_frames
+        needed = np.zeros((self.num_levels, finished), dtype=bool)
+        for level, frame in np.argwhere(context[:, :, :first].any(0)):
+            needed[level, (frame - first) % finished] = True  # the place of an old frame in the chunk that made it
+        needed[0] = True  # this is what is shown
+        missing = needed & ~made.any(0)[:, first:first + finished]
         if missing.any():
             level, frame = np.argwhere(missing)[0]
-            raise ValueError(f"no step of {self.name} makes level {level} of frame {first + frame}, but "
-                             + ("level 0 is what is shown" if level == 0 else "the next chunk looks at it") + ": denoise it once")
+            raise ValueError(f"no step of {self.name} makes level {level} of frame {first + frame} of the chunk (counted from 0), but "
+                             + ("level 0 is what is shown" if level == 0 else "a later chunk looks at it") + ": denoise it once")
 
     @property
     def num_steps(self) -> int:

@@ -309,7 +309,7 @@ class Experiment:
         return base * self.video.framepack_denoised + sum(
             frames * base // 4 ** level for level, frames in enumerate(self.video.framepack_context))
 
-# %% ../nbs/09_training.ipynb #d02bde8b
+# %% ../nbs/09_training.ipynb #29009a70
 def _paper(method, framepack_context=(), framepack_denoised=0, **settings):
     video = VideoConfig(framepack_context=framepack_context, framepack_denoised=framepack_denoised)
     return Experiment(method, PyramidConfig(), video, **settings)
@@ -328,6 +328,7 @@ PAPER_EXPERIMENTS = {
     "ablation_framepack_mirrored": _paper("framepack_mirrored", frames_per_level=(1, 2, 8, 32), denoised_per_level=(1, 2, 8, 32)),
     "ablation_full_resolution": _paper("full_resolution", num_frames=4),
     "ablation_rollout_upscale": _paper("rollout_upscale", num_frames=4),
+    "ablation_upscale": _paper("upscale", num_frames=4),
 }
 PAPER_TRAINING = {"autoencoder": TrainingConfig(steps=128_000, batch_size=224), "main": TrainingConfig(), "ablation": TrainingConfig(steps=256_000)}
 

@@ -391,7 +391,7 @@ def data_set(split):
 @pytest.mark.parametrize("i", range(len(DATA["train_examples"])))
 def test_training_item(i):
     about, videos, schedule = DATA["train_examples"][i], data_set("train"), DATA_SCHEDULE
-    clip = videos.clips(schedule.chunk_frames)[about["item"]]
+    clip = clip_order(videos.videos, schedule.chunk_frames)[about["item"]]
     step = int((schedule.probabilities.cumsum() < about["step_draw"]).sum())
     assert (clip, step) == (tuple(about["video"]), about["step"])
     latents, actions = videos.read([(*clip, schedule.chunk_frames)], schedule.roles[[step]])
@@ -703,9 +703,9 @@ def play(run, padding_is_real):
         after.append(pad(as_list(latents, indices[step], first)))
 
     ours = generate(with_padding if padding_is_real else model, video.to(dtype), actions, schedule, PYRAMID,
-                    settings["first_denoised_frame"], settings["test_num_frames"], settings["sampling_steps"],
+                    settings["first_denoised_frame"], settings["schedule_end"], settings["sampling_steps"],
                     settings["guidance_scale"], noise=next_noise, shift=settings["shift"], on_step=note, progress=False)
-    assert torch.equal(ours, state[:, :settings["test_num_frames"]])
+    assert torch.equal(ours, state[:, :settings["schedule_end"]])
     return as_list(state, some(*kept(run))), torch.stack(after)
 
 

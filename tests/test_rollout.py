@@ -161,6 +161,15 @@ def test_a_longer_video_begins_like_a_shorter_one(name, request, video_model):
     assert torch.equal(long[:, :START + 4], short)
 
 
+def test_steps_that_make_only_frames_beyond_the_end_are_not_run(video_model, schedule, video):
+    plan, taken = schedule.rollout(START, START + 4), []
+    whole = generate(video_model, *video, schedule, PYRAMID, START, START + 4, 3, progress=False)
+    first = generate(video_model, *video, schedule, PYRAMID, START, START + 1, 3, progress=False,
+                     on_step=lambda step, *_: taken.append(step))
+    assert taken == [0, 1, 2] and len(plan) == 7  # each level once, instead of the whole chunk
+    assert torch.equal(first, whole[:, :START + 1])
+
+
 def test_the_last_action_goes_on_where_the_plan_overshoots(video_model, schedule, video):
     latents, actions = video
     actions = actions[:, :START + 1]  # the chunk is four frames long, the video ends after one
