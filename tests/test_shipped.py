@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from millivid.data import encode_frames, frame_actions
-from millivid.evaluation import compare, horizons, psnr_table
+from millivid.evaluation import compare, frame_psnr, horizons, psnr_table
 from millivid.hub import PACKAGED, load_generator, load_tokenizer
 from millivid.tokenizer import MINI_TOKENIZER
 from millivid.training import MINI_EXPERIMENTS, psnr, random_views
@@ -84,10 +84,14 @@ def test_every_model_continues_the_given_context(videos):
 
 
 def test_the_first_frames_fit_to_the_context(videos):
-    "Next frames are easy: all models must be far better than a random frame."
-    short = {name: row["short"] for name, row in psnr_table(videos, CONTEXT).items()}
+    "The next two frames follow from the newest ones; after that it takes memory, which five frames of full resolution are not."
+    truth = videos["ground_truth"][:, CONTEXT:]
+    next_two = {name: frame_psnr(video[:, CONTEXT:], truth)[:, :2].mean() for name, video in videos.items()}
     for name in NAMES:
-        assert short[name] > short["random_episode"] + 3, short
+        assert next_two[name] > next_two["random_episode"] + 5, next_two
+    short = {name: row["short"] for name, row in psnr_table(videos, CONTEXT).items()}
+    for name in ("millivid", "framepack"):
+        assert short[name] > short["random_episode"] + 8, short
 
 
 @pytest.mark.parametrize("method", MINI_EXPERIMENTS)
