@@ -5,12 +5,12 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab clean
+.PHONY: help demo test reproduce lab clean
 
 help: ## Show this list
 	@echo "Usage: make TARGET    (the first time, it sets up .venv: some minutes)"
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-12s %s\n", $$1, $$2 }'
-	@echo "  Variables: PYTHON=python3.12 (to make .venv with), WORKERS=2 (notebooks tested at once), ARGS=... (for demo and lab)"
+	@echo "  Variables: PYTHON=python3.12 (to make .venv with), WORKERS=2 (notebooks tested at once), ARGS=... (for demo, reproduce and lab)"
 	@echo "  On Linux without an NVIDIA GPU, PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu saves gigabytes of download."
 
 demo: $(STAMP) ## Make a video with the weights in the package (more options: ARGS="--help")
@@ -25,6 +25,9 @@ test: $(STAMP) ## Check the package and every notebook
 	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONUNBUFFERED=1 $(BIN)/nbdev_test --n_workers $(WORKERS) --do_print --timing
 	@echo "== 4/4 pytest"
 	@$(BIN)/python -m pytest -q tests
+
+reproduce: $(STAMP) ## Train and judge every model of the comparison: hours (a rough version: ARGS=--quick)
+	@$(BIN)/millivid reproduce $(ARGS)
 
 lab: $(STAMP) ## Open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab $(ARGS) nbs
@@ -43,5 +46,5 @@ $(STAMP): pyproject.toml constraints.txt
 	  { echo "$(PYTHON) cannot make virtual environments. On Debian and Ubuntu: sudo apt install python3-venv" >&2; exit 1; }
 	@echo "Setting up .venv (only the first time, and when pyproject.toml or constraints.txt changes)"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev,metrics]'
 	@touch $@

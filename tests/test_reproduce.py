@@ -1,0 +1,93 @@
+"The command that makes the table, with settings so small that its numbers mean nothing."
+
+import json
+import math
+
+import pytest
+from tiny import assert_says
+
+from millivid.cli import main
+from millivid.evaluation import METRICS
+from millivid.reproduce import BOUNDS, ROWS, TITLES, Settings, format_comparison, plot_curves, plot_rows, reproduce, run_jobs
+
+TOY = dict(tokenizer_steps=3, steps=3, long_steps=4, rooms=2, episodes=2, generated=24, sampling_steps=2)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("reproduce")
+
+
+@pytest.fixture(scope="module")
+def result(folder):
+    return reproduce(folder, ["framepack_cascaded"], Settings(**TOY))
+
+
+def test_rows_have_the_same_size_and_nearly_the_same_budget():
+    tokens = {name: row.experiment.tokens_per_step for name, row in ROWS.items()}
+    assert all(144 <= count <= 176 for count in tokens.values()), tokens  # 160, within ten percent
+    assert len({row.experiment.video.transformer for row in ROWS.values()}) == 1
+    assert all(row.experiment.context_frames <= Settings().context for row in ROWS.values())
+    assert {row.experiment.video.odometry for row in ROWS.values()} == {True}
+    assert set(ROWS) | set(BOUNDS) == set(TITLES)
+
+
+def test_the_result_has_rows_metrics_and_horizons(result):
+    assert set(result["rows"]) == {"framepack_cascaded", *BOUNDS}
+    for name, row in result["rows"].items():
+        assert {"psnr", "psnr_seen", "psnr_unseen"} <= set(row), name
+        for metric, horizons in row.items():
+            assert set(horizons) == {"short", "medium", "long"}, (name, metric)
+            for value in horizons.values():
+                assert math.isnan(value["mean"]) or value["low"] <= value["mean"] <= value["high"], (name, metric, value)
+    assert set(result["missing"]) | {metric.split("_")[0] for metric in result["rows"]["autoencoded"]} == set(METRICS)
+    model = result["models"]["framepack_cascaded"]
+    assert model["steps"] == 3 and model["tokens_per_step"] == 160 and model["parameters"] > 1e6
+    assert all(seconds > 0 for parts in result["seconds"].values() for seconds in parts.values())
+    assert set(result["diagnosis"]["framepack_cascaded"]) == {"forward", "turn"}
+
+
+def test_the_share_is_zero_and_one_at_the_bounds(result):
+    for metric in ("psnr", "psnr_seen"):
+        for horizon in ("short", "medium", "long"):
+            assert result["share"]["random_episode"][metric][horizon] == pytest.approx(0)
+            assert result["share"]["autoencoded"][metric][horizon] == pytest.approx(1)
+
+
+def test_a_second_run_from_nothing_gives_the_same_table(result, tmp_path):
+    again = reproduce(tmp_path, ["framepack_cascaded"], Settings(**TOY))
+    assert json.dumps(again["rows"]) == json.dumps(result["rows"])  # as text, since nan is not equal to itself
+
+
+def test_what_is_done_is_not_done_again(result, folder):
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("done.json")}
+    assert len(before) == 4  # two tokenizers, a row, the bounds
+    again = reproduce(folder, ["framepack_cascaded"], Settings(**TOY))
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("done.json")} == before
+    assert json.dumps(again) == json.dumps(result)
+
+
+def test_other_settings_need_another_folder(result, folder):
+    with pytest.raises(ValueError) as error:
+        reproduce(folder, ["framepack_cascaded"], Settings(**TOY | {"steps": 5}))
+    assert_says(error.value, folder, "other settings", '"steps": 3', "another folder")
+
+
+def test_a_job_that_fails_says_where_to_look(tmp_path):
+    (tmp_path / "settings.json").write_text(json.dumps(TOY))
+    with pytest.raises(ChildProcessError) as error:
+        run_jobs(["framepack"], tmp_path, Settings(**TOY))  # there is no tokenizer
+    assert_says(error.value, "framepack failed", "log.txt", "again to go on")
+
+
+def test_tables_and_figures(result):
+    table = format_comparison(result)
+    assert TITLES["framepack_cascaded"] in table and len(table.splitlines()) == 2 + len(result["rows"])
+    assert "views seen before" in format_comparison(result, "psnr_seen")
+    assert plot_rows(result).axes and plot_curves(result, ["framepack_cascaded", "autoencoded"]).axes
+
+
+def test_an_unknown_row(capsys, tmp_path):
+    assert main(["reproduce", "--rows", "dream", "--out", str(tmp_path / "x")]) == 2
+    assert_says(capsys.readouterr().err, "dream", "unknown", "framepack_mirrored")
+    assert not (tmp_path / "x").exists()
