@@ -6,7 +6,7 @@
 __all__ = ['command_train', 'command_demo', 'release_comparison', 'command_demo_release', 'command_measure', 'command_reproduce',
            'command_record', 'command_tokenize', 'make_parser', 'main']
 
-# %% ../nbs/14_cli.ipynb #8d55f971
+# %% ../nbs/14_cli.ipynb #edbc9195
 import argparse
 import dataclasses
 import json
@@ -24,7 +24,7 @@ from .data import RoomWalks, decode_latents, encode_frames, frames_to_images, re
 from .data import write_atomically, write_gif, write_video
 from .evaluation import compare, comparison_video, format_table, frame_psnr, horizons, plot_comparison
 from .evaluation import psnr_table, random_frames
-from .files import read_index, read_pyramid
+from .files import read_index, read_pyramid, write_actions
 from .hub import RELEASE_FILES, choose_device, download_release, load_generator, load_release, load_release_generator
 from .hub import load_tokenizer, measure_full_size, save_model
 from .reproduce import MAIN_ROWS, QUICK, ROWS, Settings, format_comparison, plot_curves, plot_rows, reproduce, run_job
@@ -208,7 +208,7 @@ def command_reproduce(arguments):
     spent = sum(sum(parts.values()) for parts in result["seconds"].values())
     print(f"{time.time() - started:.0f} s now, {spent:.0f} s of one core in all. The numbers are in {results}/comparison.json")
 
-# %% ../nbs/14_cli.ipynb #bdf17804
+# %% ../nbs/14_cli.ipynb #7645c616
 def command_record(arguments):
     "millivid record"
     out = Path(arguments.out)
@@ -218,12 +218,8 @@ def command_record(arguments):
         raise ValueError(f"--size {arguments.size} is odd: H.264 needs an even number of pixels")
     frames, actions = record_doom(arguments.seed, arguments.frames, arguments.level, arguments.frames_per_action,
                                   arguments.size, progress=True)
-
-    def write_actions(path):
-        with open(path, "wb") as file:
-            np.save(file, actions)
     write_video(out, frames, rate=35 / 3, crf=arguments.crf)
-    write_atomically(out.with_suffix(".npy"), write_actions)
+    write_actions(out.with_suffix(".npy"), torch.from_numpy(actions))
     print(f"{len(frames)} frames of {arguments.level} in {out} ({out.stat().st_size / 1e3:.0f} kB); action and pose of every "
           f"frame in {out.with_suffix('.npy')}")
 
