@@ -325,7 +325,7 @@ def reproduce(
     run_jobs([*rows, "bounds"], root, settings, device, workers, progress)
     return collect(root, rows, settings)
 
-# %% ../nbs/11_reproduce.ipynb #4fdc8bb8
+# %% ../nbs/11_reproduce.ipynb #9aceabce
 TITLES = {name: ROW_NAMES[name] for name in ROW_NAMES if name != "ground_truth"} | {
           "framepack_long": "FramePack, trained longer",
           "full_resolution_long": "Full resolution, trained longer", "framepack_hierarchical": "FramePack, hierarchical latents",
@@ -359,15 +359,15 @@ def plot_rows(
 ):
     "Every row at one horizon: mean and 95% interval, between the lines of the bounds. Returns the figure."
     rows = [name for name in result["rows"] if name not in BOUNDS]
-    figure, axis = plt.subplots(figsize=(8, .4 * len(rows) + 1), layout="constrained")
+    figure, axis = plt.subplots(figsize=(8, .4 * len(rows) + 1.3), layout="constrained")
     for place, name in enumerate(reversed(rows)):
         value = result["rows"][name][metric][horizon]
         colour = "#d55e00" if name.startswith("millivid") else "#0072b2" if name.startswith("framepack") else "#009e73"
         axis.errorbar(value["mean"], place, xerr=[[value["mean"] - value["low"]], [value["high"] - value["mean"]]], fmt="o", color=colour, capsize=3)
-    for name, style in zip(BOUNDS, (":", ":", "--", "-.")):
+    for name, style in zip(BOUNDS, ("-", ":", "--", "-.")):
         axis.axvline(result["rows"][name][metric][horizon]["mean"], color="gray", linestyle=style, label=TITLES[name])
     axis.set(yticks=range(len(rows)), yticklabels=[TITLES[name] for name in reversed(rows)], xlabel=f"{metric}, {horizon} horizon")
-    axis.legend(fontsize=8, loc="upper center", bbox_to_anchor=(.5, -.15), ncols=2, frameon=False)
+    figure.legend(fontsize=8, loc="outside lower center", ncols=2, frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
     return figure
 
