@@ -6,7 +6,7 @@
 __all__ = ['command_train', 'command_demo', 'release_comparison', 'command_demo_release', 'command_measure', 'command_reproduce',
            'command_record', 'command_tokenize', 'make_parser', 'main']
 
-# %% ../nbs/14_cli.ipynb #edbc9195
+# %% ../nbs/14_cli.ipynb #e9fa72c7
 import argparse
 import dataclasses
 import json
@@ -27,11 +27,12 @@ from .evaluation import psnr_table, random_frames
 from .files import read_index, read_pyramid, write_actions
 from .hub import RELEASE_FILES, choose_device, download_release, load_generator, load_release, load_release_generator
 from .hub import load_tokenizer, measure_full_size, save_model
-from .reproduce import MAIN_ROWS, QUICK, ROWS, Settings, format_comparison, plot_curves, plot_rows, reproduce, run_job
+from .reproduce import MAIN_ROWS, QUICK, ROWS, Row, Settings, find_row, reproduce, run_job, write_results
 from .training import HELD_OUT_SEED, MINI_EXPERIMENTS, MINI_TOKENIZER_TRAINING, MINI_VIDEO_TRAINING, PAPER_EXPERIMENTS
 from .tokenizer import Tokenizer, levels_video, plot_levels
 from .training import train_tokenizer, train_video
 from .world import make_test_episodes
+from .worlds import WORLDS
 
 # %% ../nbs/14_cli.ipynb #0fa71332
 def _training_config(preset, arguments):
@@ -180,7 +181,7 @@ def command_measure(arguments):
     for what, seconds, gigabytes in measure_full_size(arguments.model, device):
         print(f"| {what} | {seconds:.1f} | {gigabytes:.1f} |", flush=True)
 
-# %% ../nbs/14_cli.ipynb #fee103f2
+# %% ../nbs/14_cli.ipynb #275b46df
 def command_reproduce(arguments):
     "millivid reproduce"
     root = Path(arguments.out)
@@ -189,24 +190,22 @@ def command_reproduce(arguments):
         settings = Settings(**json.loads((root / "settings.json").read_text()))
         return run_job(arguments.job, root, settings, choose_device(arguments.device))
     device, started = choose_device(arguments.device), time.time()
-    settings = dataclasses.replace(QUICK if arguments.quick else Settings(), **{name: value for name in ("steps", "long_steps", "episodes", "seed", "metrics")
-                                                                                if (value := getattr(arguments, name)) is not None})
-    rows = MAIN_ROWS if arguments.rows == ["main"] else arguments.rows or tuple(ROWS)
-    if unknown := [name for name in rows if name not in ROWS]:
-        raise ValueError(f"row {unknown[0]!r} is unknown: use main, or some of {', '.join(ROWS)}")
+    given = {name: value for name in ("world", "steps", "long_steps", "episodes", "seed", "metrics") if (value := getattr(arguments, name)) is not None}
+    settings = Settings(**(QUICK if arguments.quick else {}) | given)
+    rows = {name: find_row(name, root) for name in (MAIN_ROWS if arguments.rows == ["main"] else arguments.rows or ([] if arguments.own else ROWS))}
+    if arguments.own:
+        if not Path(arguments.own).is_file():
+            raise FileNotFoundError(f"no drawing of a schedule at {arguments.own}: give a text file as schedule_from_text reads it (chapter 05)")
+        own = dataclasses.replace(MINI_EXPERIMENTS["millivid"], method="own", text=Path(arguments.own).read_text())
+        own.schedule()  # says what is wrong with it
+        rows[Path(arguments.own).stem] = Row(own)
     workers = arguments.workers or (1 if device.type == "cuda" else os.cpu_count())
     result = reproduce(root, rows, settings, str(device), workers)
-    results = Path(arguments.results)
-    write_atomically(results / "comparison.json", lambda path: path.write_text(json.dumps(result, indent=1)))
-    tables = "\n\n".join(format_comparison(result, metric, digits) for metric, digits in
-                         (("psnr", 1), ("psnr_seen", 1), ("psnr_unseen", 1), ("ssim", 2)) if metric in result["rows"]["autoencoded"])
-    write_atomically(results / "comparison.md", lambda path: path.write_text(tables + "\n"))
-    for name, figure in (("rows", plot_rows(result)), ("curves", plot_curves(result))):
-        write_atomically(results / f"comparison_{name}.png", lambda path: figure.savefig(path, dpi=110, format="png"))
-        plt.close(figure)
-    print(tables)
+    whole = settings == Settings(world=settings.world) and set(rows) == set(ROWS)
+    file = write_results(result, root, Path(arguments.results or ("nbs/results" if whole else "out/reproduce")))
+    print(file.with_suffix(".md").read_text())
     spent = sum(sum(parts.values()) for parts in result["seconds"].values())
-    print(f"{time.time() - started:.0f} s now, {spent:.0f} s of one core in all. The numbers are in {results}/comparison.json")
+    print(f"{time.time() - started:.0f} s now, {spent:.0f} s of one core in all. The numbers are in {file}")
 
 # %% ../nbs/14_cli.ipynb #7645c616
 def command_record(arguments):
@@ -255,7 +254,7 @@ def command_tokenize(arguments):
     print(f"{len(frames)} frames in {time.time() - started:.0f} s on {device}. Look at {out}/levels.mp4 and {out}/levels.png; "
           f"the numbers are in {out}/levels.json")
 
-# %% ../nbs/14_cli.ipynb #7ffaf315
+# %% ../nbs/14_cli.ipynb #84b52302
 class _Parser(argparse.ArgumentParser):
     "Says in one line what is wrong, as all other errors do."
 
@@ -312,11 +311,14 @@ def make_parser() -> argparse.ArgumentParser:
 
     reproduce = commands.add_parser("reproduce", help="train and judge every model of the comparison, from nothing")
     reproduce.add_argument("--rows", nargs="+", help="main (the first three), or names of rows; default: all")
+    reproduce.add_argument("--own", metavar="FILE", help="a row of your own: the drawing of a schedule (chapter 05); its name is the file's")
+    reproduce.add_argument("--world", choices=WORLDS, help="rooms (default), or doom: recordings of a game engine (pip install 'millivid[doom]')")
     reproduce.add_argument("--quick", action="store_true", help="a rough version: fewer steps, rooms and episodes")
     reproduce.add_argument("--out", default="runs/reproduce", help="folder for everything made on the way; resumes what is there")
-    reproduce.add_argument("--results", default="out/reproduce", help="folder for comparison.json, the tables and the figures")
+    reproduce.add_argument("--results", help="folder for comparison.json, the tables and the figures; default: nbs/results for the whole table with the "
+                           "default settings, out/reproduce for anything else")
     reproduce.add_argument("--steps", type=_at_least(1), help="training steps of a model")
-    reproduce.add_argument("--long-steps", type=_at_least(1), help="training steps of the baselines that are trained longer")
+    reproduce.add_argument("--long-steps", type=_at_least(1), help="training steps of the rows that are trained longer")
     reproduce.add_argument("--episodes", type=_at_least(2), help="test episodes")
     reproduce.add_argument("--seed", type=int)
     reproduce.add_argument("--metrics", nargs="+", help="psnr ssim lpips dino matches fid fvd; default: psnr ssim, which need no trained weights")

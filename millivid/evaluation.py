@@ -183,7 +183,7 @@ def plot_horizon(videos: dict[str, np.ndarray], context: int, window: int = 9):
     figure.tight_layout()
     return figure
 
-# %% ../nbs/10_evaluation.ipynb #0d9db95d
+# %% ../nbs/10_evaluation.ipynb #e3f751dc
 class JudgeMissing(ValueError):
     "A metric cannot be computed here: its library is not installed, or its trained weights are not to be had."
 
@@ -232,6 +232,7 @@ def frame_dino(frames, truth, encoder=None) -> np.ndarray:
     `encoder` (optional) maps images (n, 3, height, width), ImageNet-normalised, sides multiples of 14, to features (n, width); default is
     DINOv2 ViT-L/14 from the Hub, its CLS token.
     """
+    transforms = torchvision_transforms()
     if encoder is None:
         try:
             from transformers import AutoModel
@@ -244,7 +245,6 @@ def frame_dino(frames, truth, encoder=None) -> np.ndarray:
         def encoder(x):
             return model(x).last_hidden_state[:, 0]
     mean, deviation = torch.tensor([.485, .456, .406])[:, None, None], torch.tensor([.229, .224, .225])[:, None, None]
-    transforms = torchvision_transforms()
     sides = [side // 14 * 14 if side > 200 else 224 for side in frames.shape[2:4]]
 
     def cosine(x, y):  # large images lose a border, small ones are enlarged
@@ -260,6 +260,7 @@ def frame_matches(frames, truth, matcher=None) -> np.ndarray:
     `matcher` (optional) maps two image batches (n, 3, height, width) in [0, 1] to numbers of matches (n,); default is SuperPoint with
     LightGlue from the Hub, up to 1,024 keypoints an image.
     """
+    torchvision_transforms()
     if matcher is None:
         try:
             from transformers import AutoImageProcessor, AutoModel

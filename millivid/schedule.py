@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['UNSEEN', 'CONTEXT', 'DENOISED', 'STATE_NAMES', 'STATE_COLOURS', 'Schedule', 'full_resolution_schedule', 'step_states',
            'plot_roles', 'upscale_schedule', 'millivid_schedule', 'plot_chunk', 'plot_coverage', 'plot_cost',
-           'framepack_schedule', 'schedule_images', 'gif_bytes', 'animate_schedule']
+           'framepack_schedule', 'schedule_images', 'gif_bytes', 'animate_schedule', 'schedule_from_text',
+           'schedule_text']
 
 # %% ../nbs/05_schedule.ipynb #84dc516f
 import io
@@ -444,3 +445,38 @@ def gif_bytes(
 def animate_schedule(schedule: Schedule, start: int, end: int, width: int = 840, milliseconds: int = 250) -> bytes:
     "The schedule at work on a video, step by step, as an animated GIF. Parameters as in `schedule_images`."
     return gif_bytes(schedule_images(schedule, start, end, width), milliseconds, 16)
+
+# %% ../nbs/05_schedule.ipynb #11741c73
+_LETTERS = ".cd"  # unseen, context, denoised
+
+
+def schedule_from_text(
+    text: str,  # a line per level, coarsest on top; a letter per frame: "." unseen, "c" context, "d" denoised; an empty line between steps
+    tokens_per_level: tuple[int, ...],  # finest first
+    name: str = "own schedule",
+) -> Schedule:
+    """A schedule as it is drawn. Training draws each level that is denoised equally often, and then one of its steps.
+
+    Raises ValueError for other letters, lines of different lengths or steps of other than one line per level, and where `Schedule` does.
+    """
+    steps = [block.split() for block in text.strip().split("\n\n") if block.strip()]
+    if not steps:
+        raise ValueError("the drawing of the schedule is empty: give at least one step")
+    width = len(steps[0][0])
+    for number, lines in enumerate(steps):
+        if len(lines) != len(tokens_per_level):
+            raise ValueError(f"step {number} of the drawing has {len(lines)} lines for {len(tokens_per_level)} levels: give one line per level, "
+                             "and an empty line between steps")
+        for line in lines:
+            if strange := set(line) - set(_LETTERS):
+                raise ValueError(f"letter {sorted(strange)[0]!r} in step {number} of the drawing is unknown: use . for unseen, c for context, d for denoised")
+            if len(line) != width:
+                raise ValueError(f"step {number} of the drawing has a line of {len(line)} frames, the first line has {width}: make all lines equally long")
+    roles = np.array([[[_LETTERS.index(letter) for letter in line] for line in reversed(lines)] for lines in steps], dtype=np.uint8)
+    groups = tuple(int(np.flatnonzero((step == DENOISED).any(1)).max(initial=0)) for step in roles)
+    return Schedule(roles, tuple(tokens_per_level), groups, name)
+
+
+def schedule_text(schedule: Schedule) -> str:
+    "The drawing of a schedule, which `schedule_from_text` reads."
+    return "\n\n".join("\n".join("".join(_LETTERS[role] for role in level) for level in step[::-1]) for step in schedule.roles)

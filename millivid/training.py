@@ -8,7 +8,7 @@ __all__ = ['MINI_TOKENIZER_TRAINING', 'MINI_VIDEO_TRAINING', 'HELD_OUT_SEED', 'M
            'Optimizers', 'step_generator', 'train', 'random_views', 'train_tokenizer', 'draw_noise', 'video_loss',
            'framepack_loss', 'Experiment', 'video_loss_of_step', 'train_video', 'plot_history']
 
-# %% ../nbs/09_training.ipynb #a7b05687
+# %% ../nbs/09_training.ipynb #9f54b029
 import json
 import math
 import pickle
@@ -26,7 +26,7 @@ from .data import StepSampler, frames_to_images, write_atomically
 from .diffusion import diffusion_loss
 from .layers import TRANSFORMER_SIZES, bfloat16_is_fast
 from .pyramid import PyramidConfig
-from .schedule import Schedule, framepack_schedule, full_resolution_schedule, millivid_schedule, upscale_schedule
+from .schedule import Schedule, framepack_schedule, full_resolution_schedule, millivid_schedule, schedule_from_text, upscale_schedule
 from .tokenizer import MINI_TOKENIZER, Tokenizer, TokenizerConfig, psnr, tokenizer_loss
 from .video import FramePackModel, Tokens, VideoConfig, VideoModel
 from .world import WorldConfig, lattice_poses, make_room, render_poses
@@ -187,7 +187,7 @@ def random_views(generator, count, config=WorldConfig(), first_seed=0):
     return frames_to_images(np.concatenate([render_poses(make_room(int(seed), config), [int(pose)], config)
                                             for seed, pose in zip(seeds, poses)]))
 
-# %% ../nbs/09_training.ipynb #549227d7
+# %% ../nbs/09_training.ipynb #a8915877
 def train_tokenizer(
     config: TokenizerConfig = MINI_TOKENIZER,
     training: TrainingConfig = MINI_TOKENIZER_TRAINING,
@@ -195,6 +195,7 @@ def train_tokenizer(
     world: WorldConfig = WorldConfig(),
     device: str = "cpu",
     progress: bool = True,
+    draw=None,  # another world: callable (generator, count, held_out) -> images (count, 3, height, width) in [0, 1]; default: views of random rooms
 ):
     "Train a tokenizer on views of rooms. Returns (tokenizer, history); the held-out numbers are PSNR in dB per level."
     if config.pyramid.image_shape != (world.image_size,) * 2:
@@ -204,10 +205,11 @@ def train_tokenizer(
         torch.manual_seed(training.seed)
         tokenizer = Tokenizer(config).to(device)
     levels = config.pyramid.num_levels
-    held_out = random_views(torch.Generator().manual_seed(0), 256, world, HELD_OUT_SEED).to(device)
+    draw = draw or (lambda generator, count, held_out: random_views(generator, count, world, HELD_OUT_SEED if held_out else 0))
+    held_out = draw(torch.Generator().manual_seed(0), 256, True).to(device)
 
     def loss_of_step(model, generator):
-        images = random_views(generator, training.batch_size, world).to(device)
+        images = draw(generator, training.batch_size, False).to(device)
         level = torch.randint(levels, (training.batch_size,), generator=generator).to(device)
         return tokenizer_loss(model, images, level)
 
@@ -248,8 +250,8 @@ def framepack_loss(model, grid, actions, generator, dropout=.1):
 
     return diffusion_loss(predict, x, denoised, eps, t, keep)
 
-# %% ../nbs/09_training.ipynb #4660d60e
-METHODS = ("millivid", "full_resolution", "framepack", "framepack_hierarchical", "framepack_mirrored", "rollout_upscale", "upscale")
+# %% ../nbs/09_training.ipynb #45cf4795
+METHODS = ("millivid", "full_resolution", "framepack", "framepack_hierarchical", "framepack_mirrored", "rollout_upscale", "upscale", "own")
 
 
 @dataclass(frozen=True)
@@ -264,6 +266,7 @@ class Experiment:
     denoised_per_level: tuple[int, ...] = ()  # mirrored FramePack: frames of each group, nearest first
     cascaded: bool = False  # made for a cascaded tokenizer, whose coarse latents are pooled
     guidance: float = 1.  # scale of classifier-free guidance when generating; 1 is off
+    text: str = ""  # own: the schedule as `schedule_from_text` reads it
 
     def __post_init__(self):
         if self.method not in METHODS:
@@ -288,6 +291,8 @@ class Experiment:
             return framepack_schedule(self.frames_per_level, new, tokens)
         if self.method in ("rollout_upscale", "upscale"):
             return upscale_schedule(self.num_frames, tokens, same_level_context=self.method == "rollout_upscale")
+        if self.method == "own":
+            return schedule_from_text(self.text, tokens)
 
     def make_model(self, seed: int = 0):
         "A new model with random weights, repeatable from the seed."

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny import assert_says
 
 from millivid.schedule import CONTEXT, DENOISED, framepack_schedule, full_resolution_schedule, millivid_schedule
-from millivid.schedule import upscale_schedule
+from millivid.schedule import schedule_from_text, schedule_text, upscale_schedule
 from millivid.training import MINI_EXPERIMENTS
 
 
@@ -175,3 +176,25 @@ def test_the_papers_schedules():
 def test_the_mini_models_have_the_same_budget():
     assert {experiment.tokens_per_step for experiment in MINI_EXPERIMENTS.values()} == {160}
     assert all(experiment.context_frames <= 128 for experiment in MINI_EXPERIMENTS.values())
+
+
+@given(millivid_settings())
+def test_a_schedule_is_what_its_drawing_says(settings):
+    schedule = millivid_schedule(*settings)
+    again = schedule_from_text(schedule_text(schedule), schedule.tokens_per_level, schedule.name)
+    assert (again.roles == schedule.roles).all() and again.groups == schedule.groups
+
+
+@pytest.mark.parametrize("text, words", [
+    ("", ("empty", "at least one step")),
+    ("cd", ("step 0", "1 lines for 2 levels", "empty line")),
+    ("..\ncx", ("'x'", "step 0", ". for unseen")),
+    ("....\ncd", ("2 frames", "4", "equally long")),
+    ("..\ncd\n\n...\nc.d", ("step 1", "3 frames", "the first line has 2")),
+    ("..\ncc", ("step 0", "denoises nothing")),
+    ("cd\n.c", ("level 0 of frame 1", "no earlier step has made")),
+])
+def test_drawings_that_are_no_schedule(text, words):
+    with pytest.raises(ValueError) as error:
+        schedule_from_text(text, (4, 1))
+    assert_says(error.value, *words)

@@ -1,0 +1,74 @@
+"The tables and figures of a comparison, from numbers that are made up."
+
+import json
+
+import numpy as np
+import pytest
+from tiny import assert_says
+
+from millivid.results import BOUNDS, PAPER_LPIPS, PAPER_RESULTS, format_comparison, format_models, format_paper, plot_curves, plot_rows, plot_strips, read_comparison
+from millivid.results import metric_title
+
+SPANS = {"short": [1, 2], "medium": [3, 8], "long": [9, 24]}
+
+
+def row(mean):
+    values = {horizon: {"mean": mean, "low": mean - 1, "high": mean + 1} for horizon in SPANS}
+    return {"psnr": values, "psnr_seen": values, "psnr_unseen": {horizon: {"mean": None, "low": None, "high": None} for horizon in SPANS}, "ssim": values}
+
+
+@pytest.fixture
+def result():
+    means = {"millivid": 20., "framepack": 12.} | dict(zip(BOUNDS, (30., 10., 11., 9.)))
+    share = {name: {metric: {horizon: (mean - 10) / 20 for horizon in SPANS} for metric in ("psnr", "psnr_seen", "ssim")} for name, mean in means.items()}
+    models = {name: {"tokens_per_step": 160, "steps": 1_200, "held_out_loss": .0312} for name in ("millivid", "framepack")}
+    return {"settings": {"horizons": SPANS}, "rows": {name: row(mean) for name, mean in means.items()}, "share": share, "models": models,
+            "diagnosis": {name: {"forward": .005, "turn": .25} for name in models}, "seconds": {name: {"train": 540., "evaluate": 60.} for name in models},
+            "curves": {name: {"psnr_seen": [mean, None, *[mean] * 22]} for name, mean in means.items()}}
+
+
+def test_the_table_gives_means_intervals_and_shares(result):
+    lines = format_comparison(result).splitlines()
+    assert lines[0] == "| PSNR in dB | short (1-2) | medium (3-8) | long (9-24) | share, long |"
+    assert lines[2] == "| MilliVid | 20.0 (19.0 to 21.0) | 20.0 (19.0 to 21.0) | 20.0 (19.0 to 21.0) | 0.50 |"
+    assert len(lines) == 2 + len(result["rows"])
+
+
+def test_what_has_no_mean_is_a_dash(result):
+    assert "| MilliVid | - | - | - |  |" in format_comparison(result, "psnr_unseen", rows=["millivid"])
+
+
+def test_models_and_diagnosis(result):
+    assert "| FramePack | 160 | 1,200 | 10 | 0.0312 | 0.005 | 0.250 |" in format_models(result)
+
+
+def test_the_papers_shares_are_those_of_its_table(result):
+    table = format_paper(result)
+    assert "| MilliVid | 21.8 / 19.1 / 16.7 | 0.53 / 0.40 / 0.28 | 20.0 / 20.0 / 20.0 | 0.50 / 0.50 / 0.50 |" in table
+    assert set(PAPER_RESULTS["psnr"]) == set(PAPER_RESULTS["ssim"]) and all(a < b < c for a, b, c in PAPER_LPIPS.values())
+
+
+def test_titles_of_metrics():
+    assert metric_title("psnr_unseen") == "PSNR in dB, new views" and metric_title("ssim") == "SSIM"
+
+
+def test_figures(result):
+    assert plot_rows(result).axes and plot_curves(result, ["millivid", "autoencoded"], window=3).axes
+
+
+def test_strips_show_the_best_the_median_and_the_worst():
+    frames, score = np.zeros((5, 12, 8, 8, 3), dtype=np.uint8), np.array([3., 1., 5., 2., 4.])
+    figure = plot_strips(frames, frames, range(1, 48, 4), score, columns=6)
+    labels = [axis.get_ylabel() for axis in figure.axes if axis.get_ylabel()]
+    assert labels == ["truth", "best\n5.0 dB", "truth", "median\n3.0 dB", "truth", "worst\n1.0 dB"]
+
+
+def test_files_that_are_no_comparison(tmp_path):
+    with pytest.raises(FileNotFoundError) as error:
+        read_comparison(tmp_path / "none.json")
+    assert_says(error.value, "none.json", "millivid reproduce")
+    for text, words in (("{", "not JSON"), (json.dumps({"rows": {}}), "not a comparison")):
+        (tmp_path / "x.json").write_text(text)
+        with pytest.raises(ValueError) as error:
+            read_comparison(tmp_path / "x.json")
+        assert_says(error.value, "x.json", words)
