@@ -30,7 +30,7 @@ from .tokenizer import MINI_TOKENIZER
 from .training import MINI_EXPERIMENTS, MINI_TOKENIZER_TRAINING, MINI_VIDEO_TRAINING, Experiment, train_video
 from .worlds import WORLDS
 
-# %% ../nbs/11_reproduce.ipynb #bc9e57d2
+# %% ../nbs/11_reproduce.ipynb #299afa80
 @dataclass(frozen=True)
 class Row:
     "A model of the table and how long it is trained."
@@ -41,6 +41,15 @@ class Row:
 def _ablation(method, **settings):
     main = MINI_EXPERIMENTS["millivid"]
     return Experiment(method, main.pyramid, main.video, **settings)
+
+
+def _two_speeds(past=98, new=32):
+    "The schedule that chapter 05 draws: one coarse plan, then pairs of frames at the finest level, and no level in between."
+    end, steps = past + new, ["c" * (past - 2) + ".." + "d" * new + "\n" + "." * (past + new) + "\n" + "." * (past - 2) + "cc" + "." * new]
+    for first in range(past, end, 2):
+        coarse = ("c" * (64 - end + first) + "...." + "c" * (end - first)).rjust(end, ".")
+        steps.append(coarse + "\n" + "." * end + "\n" + "ccccdd".rjust(first + 2, ".").ljust(end, "."))
+    return "\n\n".join(steps)
 
 
 ROWS = {
@@ -55,6 +64,7 @@ ROWS = {
     "framepack_mirrored": Row(_ablation("framepack_mirrored", frames_per_level=(2, 8, 22), denoised_per_level=(2, 4, 16))),
     "millivid_cascaded": Row(dataclasses.replace(MINI_EXPERIMENTS["millivid"], cascaded=True)),
     "rollout_upscale": Row(_ablation("rollout_upscale", num_frames=8)),
+    "two_speeds": Row(_ablation("own", text=_two_speeds())),
     "millivid_plain": Row(dataclasses.replace(MINI_EXPERIMENTS["millivid"], video=dataclasses.replace(MINI_EXPERIMENTS["millivid"].video, odometry=False))),
 }
 MAIN_ROWS = ("millivid", "framepack", "full_resolution")
