@@ -6,7 +6,7 @@
 __all__ = ['command_train', 'command_demo', 'release_comparison', 'command_demo_release', 'command_measure', 'command_reproduce',
            'command_record', 'command_tokenize', 'make_parser', 'main']
 
-# %% ../nbs/14_cli.ipynb #e9fa72c7
+# %% ../nbs/14_cli.ipynb #850e6a43
 import argparse
 import dataclasses
 import json
@@ -20,13 +20,14 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from .data import RoomWalks, decode_latents, encode_frames, frames_to_images, read_video, record_doom
+from .data import RoomWalks, decode_latents, encode_frames, frames_to_images, read_video
 from .data import write_atomically, write_gif, write_video
 from .evaluation import compare, comparison_video, format_table, frame_psnr, horizons, plot_comparison
 from .evaluation import psnr_table, random_frames
 from .files import read_index, read_pyramid, write_actions
 from .hub import RELEASE_FILES, choose_device, download_release, load_generator, load_release, load_release_generator
 from .hub import load_tokenizer, measure_full_size, save_model
+from .recording import record_doom, record_episodes
 from .reproduce import MAIN_ROWS, QUICK, ROWS, Row, Settings, find_row, reproduce, run_job, write_results
 from .training import HELD_OUT_SEED, MINI_EXPERIMENTS, MINI_TOKENIZER_TRAINING, MINI_VIDEO_TRAINING, PAPER_EXPERIMENTS
 from .tokenizer import Tokenizer, levels_video, plot_levels
@@ -207,19 +208,29 @@ def command_reproduce(arguments):
     spent = sum(sum(parts.values()) for parts in result["seconds"].values())
     print(f"{time.time() - started:.0f} s now, {spent:.0f} s of one core in all. The numbers are in {file}")
 
-# %% ../nbs/14_cli.ipynb #7645c616
+# %% ../nbs/14_cli.ipynb #b0e4e317
 def command_record(arguments):
     "millivid record"
-    out = Path(arguments.out)
+    many = arguments.episodes > 1
+    out = Path(arguments.out or ("out/freedoom" if many else "out/freedoom.mp4"))
+    if many:
+        if out.suffix:
+            raise ValueError(f"--out {out} looks like a file: {arguments.episodes} episodes need a folder, such as {out.with_suffix('')}")
+        levels = {} if arguments.level is None else {"levels": [arguments.level]}
+        index = record_episodes(out, range(arguments.seed, arguments.seed + arguments.episodes), arguments.frames, arguments.context, **levels,
+                                frames_per_action=arguments.frames_per_action, image_size=arguments.size, workers=arguments.workers)
+        return print(f"{len(index)} episodes, {sum(index.values())} frames, in {out}: pictures as .frames, action and pose as .npy, {out}/index.json")
+    if arguments.context is not None:
+        raise ValueError(f"--context {arguments.context} belongs to a data set: add --episodes with a number above 1")
     if out.suffix.lower() != ".mp4":
         raise ValueError(f"--out {out} is not an mp4: give a file name such as walk.mp4")
     if arguments.size % 2:
         raise ValueError(f"--size {arguments.size} is odd: H.264 needs an even number of pixels")
-    frames, actions = record_doom(arguments.seed, arguments.frames, arguments.level, arguments.frames_per_action,
-                                  arguments.size, progress=True)
+    level = arguments.level or "MAP04"
+    frames, actions = record_doom(arguments.seed, arguments.frames, level, arguments.frames_per_action, arguments.size, progress=True)
     write_video(out, frames, rate=35 / 3, crf=arguments.crf)
     write_actions(out.with_suffix(".npy"), torch.from_numpy(actions))
-    print(f"{len(frames)} frames of {arguments.level} in {out} ({out.stat().st_size / 1e3:.0f} kB); action and pose of every "
+    print(f"{len(frames)} frames of {level} in {out} ({out.stat().st_size / 1e3:.0f} kB); action and pose of every "
           f"frame in {out.with_suffix('.npy')}")
 
 
@@ -254,7 +265,7 @@ def command_tokenize(arguments):
     print(f"{len(frames)} frames in {time.time() - started:.0f} s on {device}. Look at {out}/levels.mp4 and {out}/levels.png; "
           f"the numbers are in {out}/levels.json")
 
-# %% ../nbs/14_cli.ipynb #84b52302
+# %% ../nbs/14_cli.ipynb #6e887bd3
 class _Parser(argparse.ArgumentParser):
     "Says in one line what is wrong, as all other errors do."
 
@@ -341,11 +352,15 @@ def make_parser() -> argparse.ArgumentParser:
     measure.add_argument("--device", default="auto")
     measure.set_defaults(run=command_measure)
 
-    record = commands.add_parser("record", help="film a walk through a level of Freedoom (pip install 'millivid[doom]')")
-    record.add_argument("--out", default="out/freedoom.mp4", help="the mp4; actions and poses go beside it, as .npy")
+    record = commands.add_parser("record", help="film walks through levels of Freedoom (pip install 'millivid[doom]')")
+    record.add_argument("--out", help="the mp4, with actions and poses beside it as .npy: default out/freedoom.mp4; for several episodes a "
+                                      "folder, which resumes what is there: default out/freedoom")
+    record.add_argument("--episodes", type=_at_least(1), default=1, help="above 1: record a data set, one episode per seed from --seed on")
+    record.add_argument("--context", type=_at_least(1), help="data set only: frames of context, to which later frames return (the paper's overlap rule)")
+    record.add_argument("--workers", type=_at_least(1), default=2, help="data set only: processes")
     record.add_argument("--seed", type=int, default=1, help="decides the walk")
     record.add_argument("--frames", type=int, default=160)
-    record.add_argument("--level", default="MAP04", help="MAP01 to MAP32")
+    record.add_argument("--level", help="MAP01 to MAP32: default MAP04, for a data set a choice of several")
     record.add_argument("--frames-per-action", type=int, default=4, help="how long an action is held (paper: 9)")
     record.add_argument("--size", type=int, default=128, help="height and width in pixels")
     record.add_argument("--crf", type=int, default=16, help="quality of H.264: 0 is lossless, 51 is worst")

@@ -5,16 +5,15 @@
 # %% auto #0
 __all__ = ['FREEDOOM_VIDEO', 'frames_to_images', 'images_to_frames', 'encode_frames', 'decode_latents', 'frame_actions',
            'write_atomically', 'RoomWalks', 'training_tokens', 'plot_tokens', 'plot_token_frames', 'StepSampler',
-           'torchvision_transforms', 'fit_frames', 'read_video', 'write_video', 'write_gif', 'record_doom']
+           'torchvision_transforms', 'fit_frames', 'read_video', 'write_video', 'write_gif']
 
-# %% ../nbs/08_data.ipynb #414c9087
+# %% ../nbs/08_data.ipynb #368606df
 import functools
 import hashlib
 import itertools
 import os
 import random
 import sys
-import tempfile
 from fractions import Fraction
 from pathlib import Path
 
@@ -33,9 +32,9 @@ from .pyramid import PyramidConfig
 from .rollout import StepIndex, step_indices
 from .schedule import CONTEXT, DENOISED, Schedule
 from .video import Tokens
-from .world import CONTEXT_COLOUR, FORWARD, GENERATED_COLOUR, TURN_LEFT, TURN_RIGHT
+from .world import CONTEXT_COLOUR, GENERATED_COLOUR
 from .world import WorldConfig, apply_actions, check_actions, lattice_poses, make_room, pose_index
-from .world import action_bundle, random_walk, render_poses
+from .world import random_walk, render_poses
 
 # %% ../nbs/08_data.ipynb #37cb3a50
 def frames_to_images(
@@ -338,99 +337,5 @@ def write_gif(
     write_atomically(path, lambda temporary: images[0].save(temporary, "GIF", save_all=True, append_images=images[1:],
                                                             duration=round(1000 / rate), loop=0))
 
-# %% ../nbs/08_data.ipynb #4e15bd77
+# %% ../nbs/08_data.ipynb #9fc0419a
 FREEDOOM_VIDEO = Path(millivid.__file__).parent / "assets" / "freedoom.mp4"  # recorded with the defaults of `record_doom`
-_TICS, _SPEED = 3, 8.  # game steps per frame (the game runs at 35 a second), map units per game step
-
-
-def _open_doom(vizdoom, seed, level, folder):
-    "A running game without monsters, weapon and text, with a field of view of 90 degrees in the middle 384 x 384 pixels."
-    game = vizdoom.DoomGame()
-    game.set_doom_game_path(str(Path(vizdoom.__file__).parent / "freedoom2.wad"))
-    game.set_doom_config_path(str(Path(folder) / "vizdoom.ini"))  # else it is written to the working directory
-    game.set_doom_map(level)
-    game.set_seed(seed)
-    game.set_episode_start_time(20)  # the player falls to the floor first
-    game.set_episode_timeout(0)
-    game.set_screen_resolution(vizdoom.ScreenResolution.RES_512X384)
-    game.set_screen_format(vizdoom.ScreenFormat.RGB24)
-    for name in ("window_visible", "sound_enabled", "render_hud", "render_weapon", "render_crosshair", "render_messages",
-                 "render_screen_flashes"):
-        getattr(game, f"set_{name}")(False)
-    button, variable = vizdoom.Button, vizdoom.GameVariable
-    game.set_available_buttons([button.MOVE_FORWARD_BACKWARD_DELTA, button.MOVE_LEFT_RIGHT_DELTA,
-                                button.TURN_LEFT_RIGHT_DELTA])
-    game.set_available_game_variables([variable.POSITION_X, variable.POSITION_Y, variable.POSITION_Z, variable.ANGLE,
-                                       variable.VELOCITY_X, variable.VELOCITY_Y])
-    game.add_game_args("-nomonsters +cl_bobspeed 0 +movebob 0 +fov 106.26")
-    game.init()
-    return game
-
-
-def record_doom(
-    seed: int = 1,  # decides the walk
-    num_frames: int = 160,
-    level: str = "MAP04",  # MAP01 to MAP32 of Freedoom: Phase 2
-    frames_per_action: int = 4,  # the paper holds an action for 9 frames
-    image_size: int = 128,  # height and width in pixels, at most 384
-    progress: bool = False,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Film a walk through a level of Freedoom with the paper's action policy: deterministic from the seed.
-
-    Returns frames uint8 (num_frames, image_size, image_size, 3) and actions float32 (num_frames, 6) like
-    `frame_actions`: action, x, y, z, yaw, pitch; but here the engine measured the pose, in lengths of a free forward
-    move from the start. Raises ValueError where ViZDoom is not installed, or for a number out of range.
-    """
-    try:
-        import vizdoom
-    except ImportError:
-        raise ValueError("recording Freedoom needs ViZDoom, which is not installed: pip install 'millivid[doom]'") from None
-    if num_frames < 1 or frames_per_action < 1 or not 1 <= image_size <= 384:
-        raise ValueError(f"{num_frames} frames of {image_size} pixels, {frames_per_action} frames per action: use at least "
-                         "one frame of each, and 1 to 384 pixels")
-    level = level.upper()
-    if level not in [f"MAP{number:02}" for number in range(1, 33)]:
-        raise ValueError(f"level {level!r} does not exist: use MAP01 to MAP32")
-    rng, frames, rows, queue, blocked = random.Random(seed), [], [], [], False
-    leftover = Path("_vizdoom")  # ViZDoom makes this empty folder wherever it runs
-    tidy = not leftover.exists()
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            game = _open_doom(vizdoom, seed % 2 ** 32, level, folder)
-        except vizdoom.ViZDoomErrorException as error:
-            raise ValueError(f"ViZDoom does not start: {error}") from None
-        try:
-            *start, first_angle = game.get_state().game_variables[:4]
-            angle, move = first_angle, _SPEED * _TICS * frames_per_action
-            bar = tqdm(total=num_frames, desc="recording", unit="frame", disable=not progress)
-            while len(frames) < num_frames:
-                queue = queue or action_bundle(rng)
-                action = queue.pop(0)
-                if action == FORWARD and blocked:
-                    continue
-                before = game.get_state().game_variables[:2]
-                for _ in range(frames_per_action):
-                    angle += {FORWARD: 0, TURN_LEFT: 90, TURN_RIGHT: -90}[action] / frames_per_action
-                    for _ in range(_TICS):
-                        *_, now, speed_x, speed_y = game.get_state().game_variables
-                        heading, want = np.radians(angle), _SPEED * (action == FORWARD)
-                        push_x, push_y = want * np.cos(heading) - speed_x, want * np.sin(heading) - speed_y
-                        ahead = push_x * np.cos(heading) + push_y * np.sin(heading)
-                        right = push_x * np.sin(heading) - push_y * np.cos(heading)
-                        game.make_action([32 * ahead, 32 * right, (now - angle + 180) % 360 - 180], 1)
-                        if game.is_episode_finished():
-                            raise ValueError(f"the walk left {level} after {len(frames)} frames: use another seed")
-                    state = game.get_state()
-                    x, y, z = (state.game_variables[:3] - start) / move
-                    cos, sin = np.cos(np.radians(first_angle)), np.sin(np.radians(first_angle))
-                    rows.append([action, cos * x + sin * y, cos * y - sin * x, z, np.radians(angle - first_angle), 0])
-                    frames.append(fit_frames(state.screen_buffer[None], (image_size, image_size))[0])
-                    bar.update()
-                moved = np.linalg.norm(state.game_variables[:2] - before)
-                blocked = action == FORWARD and moved < move / 2
-            bar.close()
-        finally:
-            game.close()
-    if tidy and leftover.is_dir() and not any(leftover.iterdir()):
-        leftover.rmdir()
-    return np.stack(frames[:num_frames]), np.array(rows[:num_frames], dtype=np.float32)

@@ -30,7 +30,7 @@ from .tokenizer import MINI_TOKENIZER
 from .training import MINI_EXPERIMENTS, MINI_TOKENIZER_TRAINING, MINI_VIDEO_TRAINING, Experiment, train_video
 from .worlds import WORLDS
 
-# %% ../nbs/11_reproduce.ipynb #299afa80
+# %% ../nbs/11_reproduce.ipynb #a96e2d73
 @dataclass(frozen=True)
 class Row:
     "A model of the table and how long it is trained."
@@ -41,6 +41,11 @@ class Row:
 def _ablation(method, **settings):
     main = MINI_EXPERIMENTS["millivid"]
     return Experiment(method, main.pyramid, main.video, **settings)
+
+
+def _plain(**settings):
+    main = MINI_EXPERIMENTS["millivid"]
+    return dataclasses.replace(main, video=dataclasses.replace(main.video, odometry=False, **settings))
 
 
 def _two_speeds(past=98, new=32):
@@ -65,7 +70,8 @@ ROWS = {
     "millivid_cascaded": Row(dataclasses.replace(MINI_EXPERIMENTS["millivid"], cascaded=True)),
     "rollout_upscale": Row(_ablation("rollout_upscale", num_frames=8)),
     "two_speeds": Row(_ablation("own", text=_two_speeds())),
-    "millivid_plain": Row(dataclasses.replace(MINI_EXPERIMENTS["millivid"], video=dataclasses.replace(MINI_EXPERIMENTS["millivid"].video, odometry=False))),
+    "millivid_plain": Row(_plain()),
+    "millivid_pose_head": Row(_plain(pose_head=True), long=True),
 }
 MAIN_ROWS = ("millivid", "framepack", "full_resolution")
 

@@ -15,12 +15,12 @@ import numpy as np
 
 from .evaluation import METRICS, ROW_NAMES
 
-# %% ../nbs/10_results.ipynb #25718a0f
+# %% ../nbs/10_results.ipynb #63056248
 BOUNDS = ("autoencoded", "random_episode", "random_context", "repeat_last")
 TITLES = {name: ROW_NAMES[name] for name in ROW_NAMES if name != "ground_truth"} | {
     "millivid_long": "MilliVid, trained longer", "framepack_long": "FramePack, trained longer", "full_resolution_long": "Full resolution, trained longer",
     "framepack_hierarchical": "FramePack, hierarchical latents", "framepack_cascaded": "FramePack, cascaded latents", "framepack_mirrored": "FramePack, mirrored",
-    "millivid_cascaded": "MilliVid, cascaded latents", "rollout_upscale": "Rollout, then upscaling", "two_speeds": "Two speeds (chapter 05)", "millivid_plain": "MilliVid, plain actions",
+    "millivid_cascaded": "MilliVid, cascaded latents", "rollout_upscale": "Rollout, then upscaling", "two_speeds": "Two speeds (chapter 05)", "millivid_plain": "MilliVid, plain actions", "millivid_pose_head": "MilliVid, plain actions, pose head, trained longer",
     "repeat_last": "Last context frame, repeated"}
 
 

@@ -220,7 +220,7 @@ def train_tokenizer(
 
     return tokenizer, train(tokenizer, loss_of_step, training, folder, held_out_psnr, progress)
 
-# %% ../nbs/09_training.ipynb #6fca4e76
+# %% ../nbs/09_training.ipynb #1e1bfb72
 def draw_noise(x, generator, dropout=.1):
     "The chance of a diffusion training step: eps like x, t (batch, 1), conditional (batch,)."
     eps = torch.randn(x.shape, generator=generator)
@@ -228,12 +228,17 @@ def draw_noise(x, generator, dropout=.1):
     return eps.to(x), t.to(x), (torch.rand(len(x), generator=generator) > dropout).to(x.device)
 
 
+def _ask_for_pose(model, loss):
+    "A model with a pose head is also trained to say the pose; the held-out loss stays what it is for all others."
+    return loss + model.pose_error if getattr(model, "pose_head", None) and model.training else loss
+
+
 def video_loss(model, tokens: Tokens, generator, dropout=.1):
     "The training loss of a VideoModel on some tokens; `dropout` is the share of samples without context."
     eps, t, conditional = draw_noise(tokens.values, generator, dropout)
-    return diffusion_loss(lambda x_t, t, c: model(x_t, t, tokens, c), tokens.values, tokens.denoised, eps, t, conditional)
+    return _ask_for_pose(model, diffusion_loss(lambda x_t, t, c: model(x_t, t, tokens, c), tokens.values, tokens.denoised, eps, t, conditional))
 
-# %% ../nbs/09_training.ipynb #baed9f7f
+# %% ../nbs/09_training.ipynb #8d8a3d7a
 def framepack_loss(model, grid, actions, generator, dropout=.1):
     """The training loss of a FramePackModel on clips: grid (batch, frames, channels, rows, columns), context first.
 
@@ -248,7 +253,7 @@ def framepack_loss(model, grid, actions, generator, dropout=.1):
         v = model(x_t.unflatten(2, shape), t, actions)
         return torch.cat([torch.zeros_like(x_t[:, :context]), v.flatten(2).to(x_t.dtype)], dim=1)
 
-    return diffusion_loss(predict, x, denoised, eps, t, keep)
+    return _ask_for_pose(model, diffusion_loss(predict, x, denoised, eps, t, keep))
 
 # %% ../nbs/09_training.ipynb #45cf4795
 METHODS = ("millivid", "full_resolution", "framepack", "framepack_hierarchical", "framepack_mirrored", "rollout_upscale", "upscale", "own")

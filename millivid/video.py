@@ -168,7 +168,7 @@ def plot_pose_features(
     figure.tight_layout()
     return figure
 
-# %% ../nbs/06_video.ipynb #4acabb6d
+# %% ../nbs/06_video.ipynb #addf3e93
 @dataclass(frozen=True)
 class VideoConfig:
     "Everything that decides the shape of a video model. The defaults are the paper's."
@@ -177,6 +177,7 @@ class VideoConfig:
     transformer: TransformerConfig = field(default_factory=TransformerConfig)
     num_actions: int = 3
     odometry: bool = False  # tell every token its pose, integrated from the actions alone (not in the paper)
+    pose_head: bool = False  # instead, ask half of the blocks for that pose during training (not in the paper either)
     framepack_context: tuple[int, ...] = ()  # FramePack only: context frames per level, newest and finest first
     framepack_denoised: int = 0  # FramePack only: frames that one step denoises
 
@@ -201,7 +202,7 @@ class Unpatchify(nn.Module):
         shift, scale = self.modulation(rows, index)
         return self.linear(layer_norm(x) * (1 + scale) + shift)
 
-# %% ../nbs/06_video.ipynb #7312b67e
+# %% ../nbs/06_video.ipynb #92adab06
 class VideoTransformer(nn.Module):
     "What both models share: everything between embedded tokens and predicted v (paper section 4)."
 
@@ -215,6 +216,7 @@ class VideoTransformer(nn.Module):
         self.odometry_embedding = OdometryEmbedding(width) if config.odometry else None
         self.blocks = nn.ModuleList(DiTBlock(config.transformer) for _ in range(config.transformer.depth))
         self.unpatchify = Unpatchify(width, config.latent_channels)
+        self.pose_head, self.pose_error = nn.Linear(width, 18) if config.pose_head else None, None
 
     def condition(self, t, level, action):
         "One condition per row: noise level (rows,), level (rows,), action (rows,) with -1 for masked. (rows, width)."
@@ -245,8 +247,12 @@ class VideoTransformer(nn.Module):
         *rows, index = condition_rows(t, level.long(), action)
         c = self.condition(*rows)
         mask = None if real.all() else real[:, None, None, :]  # without padding, attention is faster
-        for block in self.blocks:
+        for number, block in enumerate(self.blocks, start=1):
             x = block(x, c, index, mask)
+            if self.pose_head and self.training and number == max(len(self.blocks) // 2, 1):
+                error = (self.pose_head(layer_norm(x)).float() - pose_features(relative_poses(tokens))).square().mean(-1)
+                known = real & conditional[:, None]
+                self.pose_error = (error * known).sum() / known.sum().clamp(min=1)  # for the training loss
         return self.unpatchify(x, c, index)
 
 # %% ../nbs/06_video.ipynb #eb6963c3

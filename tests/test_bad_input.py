@@ -4,7 +4,6 @@ A message names the value that was given, what was expected, and what to do abou
 """
 
 import shutil
-import sys
 
 import av
 import numpy as np
@@ -455,22 +454,6 @@ def test_cli_with_numbers_of_no_use(command, option, value, tmp_path, capsys, mo
     message = cli_message(capsys, *command, option, value, "--out", tmp_path / "out")
     assert_says(message.replace("_", "-"), option.strip("-"), value)
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("option, value, expected", [("--size", 63, "even"), ("--level", "MAP99", "MAP01"),
-                                                     ("--frames", 0, "at least"), ("--out", "walk.txt", "mp4")])
-def test_cli_record_of_no_use(option, value, expected, tmp_path, capsys, monkeypatch):
-    pytest.importorskip("vizdoom", reason="recording needs the extra millivid[doom]")
-    monkeypatch.chdir(tmp_path)
-    assert_says(cli_message(capsys, "record", "--out", "walk.mp4", option, value), value, expected)
-    assert files_below(tmp_path) == []
-
-
-def test_cli_record_without_vizdoom(tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "vizdoom", None)
-    message = cli_message(capsys, "record", "--out", tmp_path / "walk.mp4")
-    assert_says(message, "ViZDoom", "not installed", "pip install 'millivid[doom]'")
-    assert files_below(tmp_path) == []
 
 
 def test_cli_ends_like_any_other_program(tmp_path):

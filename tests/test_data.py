@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tiny import PYRAMID, TRANSFORMER, files_below, random_video, randomised
 
 from millivid.data import RoomWalks, StepSampler, encode_frames, fit_frames, frame_actions, frames_to_images
-from millivid.data import images_to_frames, read_video, record_doom, training_tokens, write_atomically, write_video
+from millivid.data import images_to_frames, read_video, training_tokens, write_atomically, write_video
 from millivid.evaluation import frame_psnr
 from millivid.pyramid import PyramidConfig
 from millivid.rollout import gather_tokens, step_indices
@@ -67,18 +67,6 @@ def test_frames_are_cropped_and_shrunk_without_inventing_anything():
 def test_a_video_is_fitted_while_it_is_read(tmp_path):
     write_video(tmp_path / "walk.mp4", make_episode(1, 5).frames)
     assert read_video(tmp_path / "walk.mp4", image_shape=(16, 32))[0].shape == (5, 16, 32, 3)
-
-
-def test_recording_is_repeatable_from_its_seed(tmp_path, monkeypatch):
-    pytest.importorskip("vizdoom", reason="recording needs the extra millivid[doom]")
-    monkeypatch.chdir(tmp_path)
-    runs = [record_doom(seed, num_frames=8, frames_per_action=2, image_size=32) for seed in (1, 1, 2)]
-    frames, rows = runs[0]
-    assert frames.shape == (8, 32, 32, 3) and frames.std() > 10 and rows.shape == (8, 6)
-    np.testing.assert_array_equal(frames, runs[1][0])
-    np.testing.assert_array_equal(rows, runs[1][1])
-    assert not np.array_equal(rows, runs[2][1])
-    assert list(tmp_path.iterdir()) == []  # the engine's own files are gone
 
 
 # ---- nothing half-written --------------------------------------------------------------------------------------------

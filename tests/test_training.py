@@ -213,3 +213,21 @@ def test_psnr_by_hand():
     other[1] += .1
     other[0] -= 5  # clipped
     torch.testing.assert_close(psnr(other, image), torch.tensor([torch.inf, 20.]))
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_pose_head_adds_to_the_training_loss_and_to_nothing_else(name):
+    plain = dataclasses.replace(EXPERIMENTS[name], video=dataclasses.replace(EXPERIMENTS[name].video, odometry=False))
+    asked = dataclasses.replace(plain, video=dataclasses.replace(plain.video, pose_head=True))
+    model, head = plain.make_model(), asked.make_model()
+    missing = head.load_state_dict(model.state_dict(), strict=False).missing_keys
+    assert set(missing) == {"pose_head.weight", "pose_head.bias"}
+
+    def loss(model, experiment):
+        return millivid.training.video_loss_of_step(experiment, Videos(), 4)(model, torch.Generator().manual_seed(0))
+
+    assert loss(head.eval(), asked) == loss(model.eval(), plain)
+    learning = loss(head.train(), asked)
+    assert learning.item() == pytest.approx(loss(model.train(), plain).item() + head.pose_error.item()) and head.pose_error > 0
+    learning.backward()
+    assert head.pose_head.weight.grad.abs().sum() > 0
