@@ -182,10 +182,10 @@ def command_measure(arguments):
     for what, seconds, gigabytes in measure_full_size(arguments.model, device):
         print(f"| {what} | {seconds:.1f} | {gigabytes:.1f} |", flush=True)
 
-# %% ../nbs/14_cli.ipynb #275b46df
+# %% ../nbs/14_cli.ipynb #8d6f6dce
 def command_reproduce(arguments):
     "millivid reproduce"
-    root = Path(arguments.out)
+    root = Path(arguments.out or "runs/reproduce" + f"_{arguments.world}" * (arguments.world == "doom") + "_quick" * arguments.quick)
     if arguments.job:  # one of the processes that the command starts
         torch.set_num_threads(1)
         settings = Settings(**json.loads((root / "settings.json").read_text()))
@@ -193,7 +193,8 @@ def command_reproduce(arguments):
     device, started = choose_device(arguments.device), time.time()
     given = {name: value for name in ("world", "steps", "long_steps", "episodes", "seed", "metrics") if (value := getattr(arguments, name)) is not None}
     settings = Settings(**(QUICK if arguments.quick else {}) | given)
-    rows = {name: find_row(name, root) for name in (MAIN_ROWS if arguments.rows == ["main"] else arguments.rows or ([] if arguments.own else ROWS))}
+    names = arguments.rows or ([] if arguments.own else ["main"] if arguments.quick else ROWS)
+    rows = {name: find_row(name, root) for name in (MAIN_ROWS if names == ["main"] else names)}
     if arguments.own:
         if not Path(arguments.own).is_file():
             raise FileNotFoundError(f"no drawing of a schedule at {arguments.own}: give a text file as schedule_from_text reads it (chapter 05)")
@@ -265,7 +266,7 @@ def command_tokenize(arguments):
     print(f"{len(frames)} frames in {time.time() - started:.0f} s on {device}. Look at {out}/levels.mp4 and {out}/levels.png; "
           f"the numbers are in {out}/levels.json")
 
-# %% ../nbs/14_cli.ipynb #6e887bd3
+# %% ../nbs/14_cli.ipynb #1aa66a87
 class _Parser(argparse.ArgumentParser):
     "Says in one line what is wrong, as all other errors do."
 
@@ -321,11 +322,11 @@ def make_parser() -> argparse.ArgumentParser:
     demo.set_defaults(run=command_demo)
 
     reproduce = commands.add_parser("reproduce", help="train and judge every model of the comparison, from nothing")
-    reproduce.add_argument("--rows", nargs="+", help="main (the first three), or names of rows; default: all")
+    reproduce.add_argument("--rows", nargs="+", help="main (the first three), or names of rows; default: all, with --quick main")
     reproduce.add_argument("--own", metavar="FILE", help="a row of your own: the drawing of a schedule (chapter 05); its name is the file's")
     reproduce.add_argument("--world", choices=WORLDS, help="rooms (default), or doom: recordings of a game engine (pip install 'millivid[doom]')")
-    reproduce.add_argument("--quick", action="store_true", help="a rough version: fewer steps, rooms and episodes")
-    reproduce.add_argument("--out", default="runs/reproduce", help="folder for everything made on the way; resumes what is there")
+    reproduce.add_argument("--quick", action="store_true", help="a rough version in about ten minutes: fewer steps, rooms and episodes")
+    reproduce.add_argument("--out", help="folder for everything made on the way; resumes what is there; default: runs/reproduce, with _doom and _quick added for these")
     reproduce.add_argument("--results", help="folder for comparison.json, the tables and the figures; default: nbs/results for the whole table with the "
                            "default settings, out/reproduce for anything else")
     reproduce.add_argument("--steps", type=_at_least(1), help="training steps of a model")

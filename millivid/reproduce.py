@@ -6,7 +6,7 @@
 __all__ = ['ROWS', 'MAIN_ROWS', 'SHOWN', 'QUICK', 'Row', 'Settings', 'tokenizer_name', 'run_tokenizer', 'judge', 'find_row',
            'run_row', 'run_bounds', 'run_job', 'run_jobs', 'collect', 'reproduce', 'write_results']
 
-# %% ../nbs/11_reproduce.ipynb #400d4c26
+# %% ../nbs/11_reproduce.ipynb #b5a7dafd
 import dataclasses
 import json
 import math
@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 from .data import decode_latents, encode_frames, write_atomically
 from .evaluation import METRICS, JudgeMissing, bootstrap_interval, diagnose, frame_psnr, horizons, random_context_frames, random_frames
 from .hub import Generator, load_tokenizer, save_model
-from .results import BOUNDS, TITLES, format_comparison, format_models, plot_curves, plot_rows, plot_strips
+from .results import BOUNDS, TITLES, format_comparison, format_models, longest_trained, plot_curves, plot_rows, plot_strips
 from .tokenizer import MINI_TOKENIZER
 from .training import MINI_EXPERIMENTS, MINI_TOKENIZER_TRAINING, MINI_VIDEO_TRAINING, Experiment, train_video
 from .worlds import WORLDS
@@ -75,7 +75,7 @@ ROWS = {
 }
 MAIN_ROWS = ("millivid", "framepack", "full_resolution")
 
-# %% ../nbs/11_reproduce.ipynb #6b4fe643
+# %% ../nbs/11_reproduce.ipynb #5aa3f736
 @dataclass(frozen=True)
 class Settings:
     "How much of everything. The defaults are made for two cores: the main rows in three quarters of an hour, all rows in less than six."
@@ -107,7 +107,7 @@ class Settings:
 
 
 SHOWN = 4  # every fourth generated frame is kept, for the filmstrips
-QUICK = dict(tokenizer_steps=400, steps=240, long_steps=480, rooms=200, recordings=20, episodes=8)  # what a rough version changes
+QUICK = dict(tokenizer_steps=500, steps=400, long_steps=1_200, rooms=300, recordings=20, episodes=8)  # what a rough version changes
 
 # %% ../nbs/11_reproduce.ipynb #bff34521
 def _add_seconds(folder, what, seconds):
@@ -293,7 +293,7 @@ def run_jobs(names, root: Path, settings: Settings, device="cpu", workers: int =
             process.wait()
         bar.close()
 
-# %% ../nbs/11_reproduce.ipynb #27d5041e
+# %% ../nbs/11_reproduce.ipynb #d55f9df8
 def _strict(value):
     "JSON has no nan: a mean over nothing is null."
     if isinstance(value, dict):
@@ -319,9 +319,9 @@ def collect(root: Path, rows, settings: Settings) -> dict:
                 low, high = table["random_episode"][metric], table["autoencoded"][metric]
                 share[name][metric] = {horizon: (value["mean"] - low[horizon]["mean"]) / (high[horizon]["mean"] - low[horizon]["mean"])
                                        for horizon, value in table[name][metric].items()}
-    tokenizers = _tokenizers(rows, root)
+    tokenizers, command = _tokenizers(rows, root), "millivid reproduce" + ("" if settings.world == "rooms" else f" --world {settings.world}")
     return _strict({
-        "settings": {"command": "millivid reproduce" + ("" if settings.world == "rooms" else f" --world {settings.world}"), **asdict(settings),
+        "settings": {"command": command + ("" if set(rows) == set(ROWS) else f" --rows {' '.join(rows)}"), **asdict(settings),
                      "horizons": horizons(settings.generated), "frames_seen_in_context": bounds["seen"]},
         "rows": table,
         "share": share,
@@ -381,7 +381,7 @@ def write_results(
     write_atomically(base.with_suffix(".md"), lambda path: path.write_text("\n\n".join([*tables, format_models(result)]) + "\n"))
     figures = {"rows": plot_rows(result), "curves": plot_curves(result)}
     truth = settings.open_world(root).test_episodes()[0][:, settings.context:][:, ::SHOWN]
-    for name in result["models"]:
+    for name in longest_trained(result):
         with np.load(Path(root) / name / "frames.npz") as file:
             frames = file["frames"]
         score = frame_psnr(frames, truth)[:, truth.shape[1] // 3:].mean(1)  # about the long horizon

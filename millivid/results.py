@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BOUNDS', 'TITLES', 'PAPER_RESULTS', 'PAPER_LPIPS', 'read_comparison', 'metric_title', 'format_comparison',
-           'format_models', 'plot_rows', 'plot_curves', 'format_paper', 'plot_strips']
+           'format_models', 'plot_rows', 'longest_trained', 'plot_curves', 'format_paper', 'plot_strips']
 
 # %% ../nbs/10_results.ipynb #4fce34d3
 import json
@@ -80,7 +80,7 @@ def format_models(result: dict) -> str:
                      f"{error['forward']:.3f} | {error['turn']:.3f} |")
     return "\n".join(lines)
 
-# %% ../nbs/10_results.ipynb #c3473660
+# %% ../nbs/10_results.ipynb #7f6321ec
 def plot_rows(
     result: dict,  # the content of comparison.json
     metric: str = "psnr_seen",
@@ -95,25 +95,33 @@ def plot_rows(
         axis.errorbar(value["mean"], place, xerr=[[value["mean"] - value["low"]], [value["high"] - value["mean"]]], fmt="o", color=colour, capsize=3)
     for name, style in zip(BOUNDS, ("-", ":", "--", "-.")):
         axis.axvline(result["rows"][name][metric][horizon]["mean"], color="gray", linestyle=style, label=_title(name))
-    axis.set(yticks=range(len(rows)), yticklabels=[_title(name) for name in reversed(rows)], xlabel=f"{metric_title(metric)}, {horizon} horizon")
+    axis.set(ylim=(-.6, len(rows) - .4), yticks=range(len(rows)), yticklabels=[_title(name) for name in reversed(rows)], xlabel=f"{metric_title(metric)}, {horizon} horizon")
     figure.legend(fontsize=8, loc="outside lower center", ncols=2, frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
     return figure
 
 
+def longest_trained(result: dict) -> list[str]:
+    "The row of each of the three methods that was trained longest, as far as they are there."
+    return [max(there, key=lambda name: result["models"][name]["steps"]) for method in ("millivid", "framepack", "full_resolution")
+            if (there := [name for name in (method, f"{method}_long") if name in result["models"]])]
+
+
 def plot_curves(
     result: dict,  # the content of comparison.json
-    rows=("millivid", "framepack_long", "full_resolution_long", "autoencoded", "random_context", "random_episode"),
+    rows=None,  # names of rows; default: the three methods, trained longest, and three bounds
     metric: str = "psnr_seen",
     window: int = 9,  # frames that a curve is smoothed over
 ):
     "A metric over the generated frames. Returns the figure."
     figure, axis = plt.subplots(figsize=(8, 3.6), layout="constrained")
-    for number, name in enumerate(row for row in rows if row in result["curves"]):
+    colours = {"millivid": "#d55e00", "framepack": "#0072b2", "full_resolution": "#009e73"}
+    styles = dict(zip(BOUNDS, (":", "-.", "--", "-")))
+    for number, name in enumerate(rows or [*longest_trained(result), *BOUNDS[:3]]):
         curve = np.array(result["curves"][name][metric], dtype=float)
         curve = np.convolve(curve, np.ones(window) / window, mode="valid")  # a frame without value leaves a gap
-        axis.plot(np.arange(len(curve)) + 1 + window // 2, curve, ":" if name in BOUNDS else "-", label=_title(name),
-                  color=plt.get_cmap("tab10")(number) if name not in BOUNDS else "gray")
+        axis.plot(np.arange(len(curve)) + 1 + window // 2, curve, styles.get(name, "-"), label=_title(name),
+                  color="gray" if name in BOUNDS else colours.get(name.removesuffix("_long"), f"C{number}"))
     axis.set(xlabel="generated frame", ylabel=metric_title(metric))
     axis.legend(fontsize=8, ncols=2)
     axis.spines[["top", "right"]].set_visible(False)

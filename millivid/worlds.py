@@ -53,7 +53,7 @@ class RoomWorld:
         return (np.stack([episode.frames for episode in episodes]), torch.stack([frame_actions(episode.actions, episode.config) for episode in episodes]),
                 np.stack([np.isin(row[self.context:], row[:self.context]) for row in views]))
 
-# %% ../nbs/09_worlds.ipynb #bbe7af65
+# %% ../nbs/09_worlds.ipynb #79e2684e
 RECORDED_FRAMES = 512  # of a training recording; the longest clip of a schedule has about 130
 
 
@@ -75,7 +75,8 @@ class DoomWorld:
     def record(self, workers: int, progress: bool):
         "Film everything: training, held-out and test recordings, the last ones chosen by the overlap rule."
         for part, (seeds, frames, context) in self.parts.items():
-            record_episodes(self.root / part, seeds, frames, context, image_size=MINI_TOKENIZER.pyramid.image_shape[0], workers=workers, progress=progress)
+            record_episodes(self.root / part, seeds, frames, context, image_size=MINI_TOKENIZER.pyramid.image_shape[0], workers=workers, progress=progress,
+                            tries=4 if context else 1)
 
     def recorded(self, part):
         "Keys and paths of the recordings of a part, without the ends of the file names."

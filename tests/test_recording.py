@@ -187,6 +187,13 @@ def test_a_data_set_with_context_overlaps(calls, tmp_path):
     assert calls[0][2] == overlapping_actions(3, 40, 16, 2).tolist()
 
 
+def test_of_several_tries_the_best_is_kept(calls, tmp_path):
+    record_episodes(tmp_path, [3], 40, 16, progress=False, tries=4, **TINY)
+    assert [seed for seed, *_ in calls] == [3 + attempt * 2 ** 40 for attempt in range(4)]
+    seen = [seen_views(rows_of(actions, 2), 16).sum() for _, _, actions, _ in calls]
+    assert seen_views(read_actions(tmp_path / "000/003.npy"), 16).sum() == max(seen) > min(seen)
+
+
 def test_a_data_set_goes_on_where_it_stopped(calls, tmp_path):
     record_episodes(tmp_path, [0, 1, 2], 12, progress=False, **TINY)
     (tmp_path / "000/001.npy").unlink()  # as if it had stopped between the two files
@@ -241,13 +248,13 @@ def test_lost_walks_are_replaced(calls, tmp_path, monkeypatch):
     monkeypatch.setattr(recording, "record_doom", lambda *_: (_ for _ in ()).throw(recording._WalkLeft("the walk left")))
     with pytest.raises(ValueError) as error:
         record_episodes(tmp_path, [9], 12, progress=False, **TINY)
-    assert_says(error.value, "seed 9", DOOM_LEVELS[0], "12 frames", "other levels")
+    assert_says(error.value, "seed 9", DOOM_LEVELS[9 % len(DOOM_LEVELS)], "12 frames", "other levels")
     assert list(read_index(tmp_path / "index.json")) == ["000/000"]
 
 
 @pytest.mark.parametrize("options, parts", [
     (dict(seeds=[-1]), ("-1", "from 0")), (dict(seeds=[.5]), (".5", "whole")), (dict(levels=["E1M1"]), ("E1M1", "MAP01")), (dict(levels=[]), ("no levels",)),
-    (dict(workers=0), ("0 workers", "at least 1")), (dict(context=12), ("context of 12", "more frames")), (dict(num_frames=0), ("0 frames", "at least"))])
+    (dict(workers=0), ("0 workers", "at least 1")), (dict(tries=0), ("0 tries", "at least 1")), (dict(tries=3), ("3 tries", "give a context")), (dict(context=12), ("context of 12", "more frames")), (dict(num_frames=0), ("0 frames", "at least"))])
 def test_data_sets_of_no_use(options, parts, calls, tmp_path):
     with pytest.raises(ValueError) as error:
         record_episodes(tmp_path / "new", **(dict(seeds=[0], num_frames=12, progress=False) | options))
@@ -286,13 +293,13 @@ def test_an_interruption_leaves_nothing_behind(doom):
         return found
 
     process = subprocess.Popen([sys.executable, "-c", code, doom / "set"], env=os.environ | {"MILLIVID_TEST": str(doom)}, stderr=subprocess.PIPE, text=True)
-    deadline = time.time() + 120
+    deadline = time.time() + 300
     while not list(doom.rglob("*.npy")):
         assert time.time() < deadline and process.poll() is None
         time.sleep(.1)
     assert len(running()) >= 3  # this one, two workers, and perhaps their engines
     process.send_signal(signal.SIGINT)
-    assert "KeyboardInterrupt" in process.communicate(timeout=60)[1]
+    assert "KeyboardInterrupt" in process.communicate(timeout=120)[1]
     time.sleep(.5)
     assert running() == []
     index = read_index(doom / "set" / "index.json")
