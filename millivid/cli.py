@@ -6,7 +6,7 @@
 __all__ = ['command_train', 'command_demo', 'release_comparison', 'command_demo_release', 'command_measure', 'command_reproduce',
            'command_record', 'command_tokenize', 'make_parser', 'main']
 
-# %% ../nbs/14_cli.ipynb #850e6a43
+# %% ../nbs/14_cli.ipynb #003b1dbe
 import argparse
 import dataclasses
 import json
@@ -28,7 +28,7 @@ from .files import read_index, read_pyramid, write_actions
 from .hub import RELEASE_FILES, choose_device, download_release, load_generator, load_release, load_release_generator
 from .hub import load_tokenizer, measure_full_size, save_model
 from .recording import record_doom, record_episodes
-from .reproduce import MAIN_ROWS, QUICK, ROWS, Row, Settings, find_row, reproduce, run_job, write_results
+from .reproduce import MAIN_ROWS, QUICK, Row, Settings, find_row, reproduce, run_job, table_rows, write_results
 from .training import HELD_OUT_SEED, MINI_EXPERIMENTS, MINI_TOKENIZER_TRAINING, MINI_VIDEO_TRAINING, PAPER_EXPERIMENTS
 from .tokenizer import Tokenizer, levels_video, plot_levels
 from .training import train_tokenizer, train_video
@@ -182,28 +182,28 @@ def command_measure(arguments):
     for what, seconds, gigabytes in measure_full_size(arguments.model, device):
         print(f"| {what} | {seconds:.1f} | {gigabytes:.1f} |", flush=True)
 
-# %% ../nbs/14_cli.ipynb #8d6f6dce
+# %% ../nbs/14_cli.ipynb #e2e2c3e3
 def command_reproduce(arguments):
     "millivid reproduce"
-    root = Path(arguments.out or "runs/reproduce" + f"_{arguments.world}" * (arguments.world == "doom") + "_quick" * arguments.quick)
+    root = Path(arguments.out or "runs/reproduce" + "_doom" * (arguments.world == "doom") + "_4_levels" * (arguments.levels == 4) + "_quick" * arguments.quick)
     if arguments.job:  # one of the processes that the command starts
         torch.set_num_threads(1)
         settings = Settings(**json.loads((root / "settings.json").read_text()))
         return run_job(arguments.job, root, settings, choose_device(arguments.device))
     device, started = choose_device(arguments.device), time.time()
-    given = {name: value for name in ("world", "steps", "long_steps", "episodes", "seed", "metrics") if (value := getattr(arguments, name)) is not None}
+    given = {name: value for name in ("world", "levels", "steps", "long_steps", "episodes", "seed", "metrics") if (value := getattr(arguments, name)) is not None}
     settings = Settings(**(QUICK if arguments.quick else {}) | given)
-    names = arguments.rows or ([] if arguments.own else ["main"] if arguments.quick else ROWS)
-    rows = {name: find_row(name, root) for name in (MAIN_ROWS if names == ["main"] else names)}
+    names = arguments.rows or ([] if arguments.own else ["main"] if arguments.quick else table_rows(settings.levels))
+    rows = {name: find_row(name, root, settings.levels) for name in (MAIN_ROWS if names == ["main"] else names)}
     if arguments.own:
         if not Path(arguments.own).is_file():
             raise FileNotFoundError(f"no drawing of a schedule at {arguments.own}: give a text file as schedule_from_text reads it (chapter 05)")
-        own = dataclasses.replace(MINI_EXPERIMENTS["millivid"], method="own", text=Path(arguments.own).read_text())
+        own = dataclasses.replace(table_rows(settings.levels)["millivid"].experiment, method="own", text=Path(arguments.own).read_text())
         own.schedule()  # says what is wrong with it
         rows[Path(arguments.own).stem] = Row(own)
     workers = arguments.workers or (1 if device.type == "cuda" else os.cpu_count())
     result = reproduce(root, rows, settings, str(device), workers)
-    whole = settings == Settings(world=settings.world) and set(rows) == set(ROWS)
+    whole = settings == Settings(world=settings.world, levels=settings.levels) and set(rows) == set(table_rows(settings.levels))
     file = write_results(result, root, Path(arguments.results or ("nbs/results" if whole else "out/reproduce")))
     print(file.with_suffix(".md").read_text())
     spent = sum(sum(parts.values()) for parts in result["seconds"].values())
@@ -266,7 +266,7 @@ def command_tokenize(arguments):
     print(f"{len(frames)} frames in {time.time() - started:.0f} s on {device}. Look at {out}/levels.mp4 and {out}/levels.png; "
           f"the numbers are in {out}/levels.json")
 
-# %% ../nbs/14_cli.ipynb #1aa66a87
+# %% ../nbs/14_cli.ipynb #a8e6de43
 class _Parser(argparse.ArgumentParser):
     "Says in one line what is wrong, as all other errors do."
 
@@ -325,8 +325,9 @@ def make_parser() -> argparse.ArgumentParser:
     reproduce.add_argument("--rows", nargs="+", help="main (the first three), or names of rows; default: all, with --quick main")
     reproduce.add_argument("--own", metavar="FILE", help="a row of your own: the drawing of a schedule (chapter 05); its name is the file's")
     reproduce.add_argument("--world", choices=WORLDS, help="rooms (default), or doom: recordings of a game engine (pip install 'millivid[doom]')")
+    reproduce.add_argument("--levels", type=int, choices=(3, 4), help="of tokens: 3 (default), or 4: the paper's ablations on a quarter of its grid")
     reproduce.add_argument("--quick", action="store_true", help="a rough version in about ten minutes: fewer steps, rooms and episodes")
-    reproduce.add_argument("--out", help="folder for everything made on the way; resumes what is there; default: runs/reproduce, with _doom and _quick added for these")
+    reproduce.add_argument("--out", help="folder for everything made on the way; resumes what is there; default: runs/reproduce, with _doom, _4_levels and _quick added for these")
     reproduce.add_argument("--results", help="folder for comparison.json, the tables and the figures; default: nbs/results for the whole table with the "
                            "default settings, out/reproduce for anything else")
     reproduce.add_argument("--steps", type=_at_least(1), help="training steps of a model")

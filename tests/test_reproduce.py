@@ -8,7 +8,7 @@ from tiny import assert_says
 
 from millivid.cli import main
 from millivid.evaluation import METRICS
-from millivid.reproduce import ROWS, Row, Settings, find_row, reproduce, run_jobs, write_results
+from millivid.reproduce import ROWS, Row, Settings, find_row, reproduce, run_jobs, run_row, run_tokenizer, table_rows, write_results
 from millivid.results import BOUNDS, TITLES, read_comparison
 from millivid.schedule import schedule_text
 
@@ -103,6 +103,23 @@ def test_a_row_of_your_own(folder, result, tmp_path, capsys):
         reproduce(folder, {"mine": ROWS["framepack"]}, Settings(**TOY))
     assert_says(error.value, "another row", "mine", "another name")
     assert not out.exists()
+
+
+def test_four_levels_are_the_papers_ablations_on_a_quarter_of_the_grid(tmp_path):
+    rows = table_rows(4)
+    assert set(rows) == set(ROWS) - {"two_speeds", "rollout_upscale"}
+    for name, row in rows.items():
+        assert row.experiment.pyramid.tokens_per_level == (64, 16, 4, 1) and row.experiment.video.num_levels == 4
+        assert 256 <= row.experiment.tokens_per_step <= 341 and row.experiment.context_frames <= Settings().context, name
+        assert row.experiment.video.odometry == ROWS[name].experiment.video.odometry and row.long == ROWS[name].long
+    assert rows["millivid"].experiment.tokens_per_step == 1_280 // 4 and rows["framepack_hierarchical"].experiment.tokens_per_step == 1_364 // 4
+    settings = Settings(**TOY | {"levels": 4, "generated": 8, "steps": 1, "tokenizer_steps": 1})
+    run_tokenizer(tmp_path / "tokenizer", False, settings)
+    run_row("framepack", tmp_path, settings)
+    assert json.loads((tmp_path / "framepack" / "done.json").read_text())["model"]["tokens_per_step"] == 320
+    with pytest.raises(ValueError) as error:
+        Settings(levels=5)
+    assert_says(error.value, "5 levels", "3 or 4")
 
 
 def test_a_world_that_is_not_there():
