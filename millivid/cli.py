@@ -6,11 +6,12 @@
 __all__ = ['command_train', 'command_demo', 'release_comparison', 'command_demo_release', 'command_measure', 'command_reproduce',
            'command_record', 'command_tokenize', 'make_parser', 'main']
 
-# %% ../nbs/14_cli.ipynb #003b1dbe
+# %% ../nbs/14_cli.ipynb #19ae213d
 import argparse
 import dataclasses
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -28,8 +29,8 @@ from .files import read_index, read_pyramid, write_actions
 from .hub import RELEASE_FILES, choose_device, download_release, load_generator, load_release, load_release_generator
 from .hub import load_tokenizer, measure_full_size, save_model
 from .recording import record_doom, record_episodes
-from .reproduce import MAIN_ROWS, QUICK, Row, Settings, find_row, reproduce, run_job, table_rows, write_results
-from .training import HELD_OUT_SEED, MINI_EXPERIMENTS, MINI_TOKENIZER_TRAINING, MINI_VIDEO_TRAINING, PAPER_EXPERIMENTS
+from .reproduce import MAIN_ROWS, QUICK, Row, Settings, reproduce, run_job, table_rows, write_results
+from .training import HELD_OUT_SEED, MINI_EXPERIMENTS, MINI_TOKENIZER_TRAINING, MINI_VIDEO_TRAINING, PAPER_EXPERIMENTS, Experiment
 from .tokenizer import Tokenizer, levels_video, plot_levels
 from .training import train_tokenizer, train_video
 from .world import make_test_episodes
@@ -182,29 +183,34 @@ def command_measure(arguments):
     for what, seconds, gigabytes in measure_full_size(arguments.model, device):
         print(f"| {what} | {seconds:.1f} | {gigabytes:.1f} |", flush=True)
 
-# %% ../nbs/14_cli.ipynb #e2e2c3e3
+# %% ../nbs/14_cli.ipynb #af0f3a16
 def command_reproduce(arguments):
     "millivid reproduce"
     root = Path(arguments.out or "runs/reproduce" + "_doom" * (arguments.world == "doom") + "_4_levels" * (arguments.levels == 4) + "_quick" * arguments.quick)
     if arguments.job:  # one of the processes that the command starts
         torch.set_num_threads(1)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that its time is written down and no file stays half-written
         settings = Settings(**json.loads((root / "settings.json").read_text()))
         return run_job(arguments.job, root, settings, choose_device(arguments.device))
     device, started = choose_device(arguments.device), time.time()
-    given = {name: value for name in ("world", "levels", "steps", "long_steps", "episodes", "seed", "metrics") if (value := getattr(arguments, name)) is not None}
+    given = {field.name: value for field in dataclasses.fields(Settings) if (value := getattr(arguments, field.name)) is not None}
     settings = Settings(**(QUICK if arguments.quick else {}) | given)
     names = arguments.rows or ([] if arguments.own else ["main"] if arguments.quick else table_rows(settings.levels))
-    rows = {name: find_row(name, root, settings.levels) for name in (MAIN_ROWS if names == ["main"] else names)}
+    known = table_rows(settings.levels)
+    if wrong := [name for name in names if name not in known and name != "main"]:
+        raise ValueError(f"row {wrong[0]!r} is unknown: use main, or some of {', '.join(known)}")
+    rows = {name: known[name] for part in names for name in (MAIN_ROWS if part == "main" else [part])}
     if arguments.own:
         if not Path(arguments.own).is_file():
             raise FileNotFoundError(f"no drawing of a schedule at {arguments.own}: give a text file as schedule_from_text reads it (chapter 05)")
-        own = dataclasses.replace(table_rows(settings.levels)["millivid"].experiment, method="own", text=Path(arguments.own).read_text())
-        own.schedule()  # says what is wrong with it
+        main = known["millivid"].experiment
+        own = Experiment("own", main.pyramid, main.video, text=Path(arguments.own).read_text())
+        print(f"{arguments.own}: at most {own.tokens_per_step} tokens a step, {main.tokens_per_step} in MilliVid")  # and says what is wrong with it
         rows[Path(arguments.own).stem] = Row(own)
     workers = arguments.workers or (1 if device.type == "cuda" else os.cpu_count())
     result = reproduce(root, rows, settings, str(device), workers)
-    whole = settings == Settings(world=settings.world, levels=settings.levels) and set(rows) == set(table_rows(settings.levels))
-    file = write_results(result, root, Path(arguments.results or ("nbs/results" if whole else "out/reproduce")))
+    whole = settings == Settings(world=settings.world, levels=settings.levels) and set(rows) == set(known)
+    file = write_results(result, root, Path(arguments.results or ("nbs/results" if whole else f"out/{root.name}")))
     print(file.with_suffix(".md").read_text())
     spent = sum(sum(parts.values()) for parts in result["seconds"].values())
     print(f"{time.time() - started:.0f} s now, {spent:.0f} s of one core in all. The numbers are in {file}")
@@ -266,7 +272,7 @@ def command_tokenize(arguments):
     print(f"{len(frames)} frames in {time.time() - started:.0f} s on {device}. Look at {out}/levels.mp4 and {out}/levels.png; "
           f"the numbers are in {out}/levels.json")
 
-# %% ../nbs/14_cli.ipynb #a8e6de43
+# %% ../nbs/14_cli.ipynb #16763cbb
 class _Parser(argparse.ArgumentParser):
     "Says in one line what is wrong, as all other errors do."
 
@@ -329,10 +335,12 @@ def make_parser() -> argparse.ArgumentParser:
     reproduce.add_argument("--quick", action="store_true", help="a rough version in about ten minutes: fewer steps, rooms and episodes")
     reproduce.add_argument("--out", help="folder for everything made on the way; resumes what is there; default: runs/reproduce, with _doom, _4_levels and _quick added for these")
     reproduce.add_argument("--results", help="folder for comparison.json, the tables and the figures; default: nbs/results for the whole table with the "
-                           "default settings, out/reproduce for anything else")
-    reproduce.add_argument("--steps", type=_at_least(1), help="training steps of a model")
-    reproduce.add_argument("--long-steps", type=_at_least(1), help="training steps of the rows that are trained longer")
-    reproduce.add_argument("--episodes", type=_at_least(2), help="test episodes")
+                           "default settings, else a folder in out")
+    for name, text in (("tokenizer-steps", "training steps of a tokenizer"), ("steps", "training steps of a model"),
+                       ("long-steps", "training steps of the rows that are trained longer"), ("rooms", "training rooms"),
+                       ("recordings", "doom: training recordings"), ("episodes", "test episodes"), ("context", "frames that are given"),
+                       ("generated", "frames that are generated"), ("sampling-steps", "noise levels of the sampler")):
+        reproduce.add_argument(f"--{name}", type=_at_least(2 if name == "episodes" else 1), help=f"{text} (default: {getattr(Settings(), name.replace('-', '_'))})")
     reproduce.add_argument("--seed", type=int)
     reproduce.add_argument("--metrics", nargs="+", help="psnr ssim lpips dino matches fid fvd; default: psnr ssim, which need no trained weights")
     reproduce.add_argument("--workers", type=_at_least(1), help="jobs at a time, one thread each; default: one per core, 1 on a GPU")

@@ -6,7 +6,7 @@
 __all__ = ['ROWS', 'MAIN_ROWS', 'SHOWN', 'QUICK', 'Row', 'table_rows', 'Settings', 'tokenizer_name', 'run_tokenizer', 'judge',
            'find_row', 'run_row', 'run_bounds', 'run_job', 'run_jobs', 'collect', 'reproduce', 'write_results']
 
-# %% ../nbs/11_reproduce.ipynb #03057b2a
+# %% ../nbs/11_reproduce.ipynb #52334c2b
 import dataclasses
 import json
 import math
@@ -20,18 +20,20 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from tqdm.auto import tqdm
 
 from .data import decode_latents, encode_frames, write_atomically
 from .evaluation import METRICS, JudgeMissing, bootstrap_interval, diagnose, frame_psnr, horizons, random_context_frames, random_frames
 from .hub import Generator, load_tokenizer, save_model
-from .results import BOUNDS, TITLES, format_comparison, format_models, longest_trained, plot_curves, plot_rows, plot_strips
+from .results import BOUNDS, TITLES, format_comparison, format_leads, format_models, longest_trained, plot_curves, plot_rows, plot_strips
 from .pyramid import PyramidConfig
+from .schedule import schedule_text, two_speeds_schedule
 from .tokenizer import MINI_TOKENIZER
 from .training import MINI_EXPERIMENTS, MINI_TOKENIZER_TRAINING, MINI_VIDEO_TRAINING, PAPER_EXPERIMENTS, Experiment, train_video
 from .worlds import WORLDS
 
-# %% ../nbs/11_reproduce.ipynb #1d2b0418
+# %% ../nbs/11_reproduce.ipynb #ac55dcdb
 @dataclass(frozen=True)
 class Row:
     "A model of the table and how long it is trained."
@@ -49,15 +51,6 @@ def _plain(**settings):
     return dataclasses.replace(main, video=dataclasses.replace(main.video, odometry=False, **settings))
 
 
-def _two_speeds(past=98, new=32):
-    "The schedule that chapter 05 draws: one coarse plan, then pairs of frames at the finest level, and no level in between."
-    end, steps = past + new, ["c" * (past - 2) + ".." + "d" * new + "\n" + "." * (past + new) + "\n" + "." * (past - 2) + "cc" + "." * new]
-    for first in range(past, end, 2):
-        coarse = ("c" * (64 - end + first) + "...." + "c" * (end - first)).rjust(end, ".")
-        steps.append(coarse + "\n" + "." * end + "\n" + "ccccdd".rjust(first + 2, ".").ljust(end, "."))
-    return "\n\n".join(steps)
-
-
 ROWS = {
     "millivid": Row(MINI_EXPERIMENTS["millivid"]),
     "framepack": Row(MINI_EXPERIMENTS["framepack"]),
@@ -70,7 +63,7 @@ ROWS = {
     "framepack_mirrored": Row(_ablation("framepack_mirrored", frames_per_level=(2, 8, 22), denoised_per_level=(2, 4, 16))),
     "millivid_cascaded": Row(dataclasses.replace(MINI_EXPERIMENTS["millivid"], cascaded=True)),
     "rollout_upscale": Row(_ablation("rollout_upscale", num_frames=8)),
-    "two_speeds": Row(_ablation("own", text=_two_speeds())),
+    "two_speeds": Row(_ablation("own", text=schedule_text(two_speeds_schedule(MINI_TOKENIZER.pyramid.tokens_per_level)))),
     "millivid_plain": Row(_plain()),
     "millivid_pose_head": Row(_plain(pose_head=True), long=True),
 }
@@ -96,7 +89,7 @@ def table_rows(levels: int = 3) -> dict[str, Row]:
             made[name] = Row(dataclasses.replace(paper, pyramid=PyramidConfig((64, 64), (8, 8), 4), video=video, extra_budget=paper.extra_budget // 4), row.long)
     return made
 
-# %% ../nbs/11_reproduce.ipynb #679d1203
+# %% ../nbs/11_reproduce.ipynb #598f05e0
 @dataclass(frozen=True)
 class Settings:
     "How much of everything. The defaults are made for two cores: the main rows in three quarters of an hour, all rows in less than six."
@@ -115,7 +108,7 @@ class Settings:
     metrics: tuple[str, ...] = ("psnr", "ssim")  # of evaluation.METRICS; the others need trained weights, which are large downloads
 
     def __post_init__(self):
-        object.__setattr__(self, "metrics", tuple(self.metrics))
+        object.__setattr__(self, "metrics", tuple(dict.fromkeys(["psnr", *self.metrics])))  # the figures need it
         if self.world not in WORLDS:
             raise ValueError(f"world {self.world!r} is unknown: use one of {', '.join(WORLDS)}")
         table_rows(self.levels)  # says what is wrong
@@ -132,9 +125,9 @@ class Settings:
 SHOWN = 4  # every fourth generated frame is kept, for the filmstrips
 QUICK = dict(tokenizer_steps=500, steps=400, long_steps=1_200, rooms=300, recordings=20, episodes=8)  # what a rough version changes
 
-# %% ../nbs/11_reproduce.ipynb #e42a04a1
+# %% ../nbs/11_reproduce.ipynb #feb4324f
 def _add_seconds(folder, what, seconds):
-    "Time spent on a job, over all interruptions."
+    "Seconds spent on a job, over all interruptions."
     file = Path(folder) / "seconds.json"
     spent = json.loads(file.read_text()) if file.exists() else {}
     spent[what] = spent.get(what, 0) + seconds
@@ -144,14 +137,15 @@ def _add_seconds(folder, what, seconds):
 class _Timed:
     "Adds the time of a block to the folder's account, also when the block is interrupted."
 
-    def __init__(self, folder, what):
+    def __init__(self, folder, what, device):
         self.folder, self.what = folder, what
+        self.clock = time.process_time if str(device) == "cpu" else time.time  # of the one core that a job has, whoever else uses it
 
     def __enter__(self):
-        self.start = time.time()
+        self.start = self.clock()
 
     def __exit__(self, *_):
-        _add_seconds(self.folder, self.what, time.time() - self.start)
+        _add_seconds(self.folder, self.what, self.clock() - self.start)
 
 
 def tokenizer_name(cascaded: bool) -> str:
@@ -165,13 +159,18 @@ def run_tokenizer(folder: Path, cascaded: bool, settings: Settings, device="cpu"
         return
     config = dataclasses.replace(MINI_TOKENIZER, cascaded=cascaded, pyramid=table_rows(settings.levels)["millivid"].experiment.pyramid)
     training = dataclasses.replace(MINI_TOKENIZER_TRAINING, steps=settings.tokenizer_steps, seed=settings.seed)
-    with _Timed(folder, "train"):
+    with _Timed(folder, "train", device):
         tokenizer, history = settings.open_world(folder.parent).train_tokenizer(config, training, folder, device)
         save_model(tokenizer, folder)
-    with _Timed(folder, "encode"):
+    with _Timed(folder, "encode", device):
         settings.open_world(folder.parent).walks(load_tokenizer(folder, device), folder)  # as it was saved: in half precision
     done = {"held_out": history["held_out"][-1], "steps": training.steps}
     write_atomically(folder / "done.json", lambda path: path.write_text(json.dumps(done)))
+
+
+def _episode_means(values):
+    "Mean of every episode over its frames; nan is left out, and null where nothing is."
+    return [round(float(np.nansum(row) / count), 4) if (count := np.isfinite(row).sum()) else None for row in values]
 
 
 def judge(frames, truth, seen, settings: Settings) -> dict:
@@ -194,50 +193,51 @@ def judge(frames, truth, seen, settings: Settings) -> dict:
             if not suffix or name in ("psnr", "ssim"):
                 kept, count = np.where(keep, values, np.nan), keep.sum(0)
                 result[name + suffix] = {horizon: bootstrap_interval(kept[:, a - 1:b], settings.seed) for horizon, (a, b) in spans.items()}
+                if name == "psnr":
+                    result[name + suffix]["episodes"] = {horizon: _episode_means(kept[:, a - 1:b]) for horizon, (a, b) in spans.items()}
                 result[name + suffix]["curve"] = [round(float(total / frames), 3) if frames else None for total, frames in zip(np.nansum(kept, axis=0), count)]
     return {"metrics": result, "missing": missing}
 
 
-def find_row(name: str, root: Path, levels: int = 3) -> Row:
-    "A row by its name: as it is written in the folder, or one of `table_rows`. Raises ValueError for an unknown one."
-    file = Path(root) / name / "row.json"
-    if file.exists():
-        data = json.loads(file.read_text())
-        return Row(Experiment(**data["experiment"]), data["long"])
-    rows = table_rows(levels)
-    if name not in rows:
-        raise ValueError(f"row {name!r} is unknown: use main, or some of {', '.join(rows)}")
-    return rows[name]
+def find_row(name: str, root: Path) -> Row:
+    "A row as `reproduce` wrote it into the folder."
+    data = json.loads((Path(root) / name / "row.json").read_text())
+    return Row(Experiment(**data["experiment"]), data["long"])
 
 
 def run_row(name: str, root: Path, settings: Settings, device="cpu", batch: int = 16):
     "Train one row, roll it out on all test episodes, judge it."
-    row, folder, world = find_row(name, root, settings.levels), root / name, settings.open_world(root)
+    row, folder, world = find_row(name, root), root / name, settings.open_world(root)
     if (folder / "done.json").exists():
         return
     experiment, tokenizer_folder = row.experiment, root / tokenizer_name(row.experiment.cascaded)
     tokenizer = load_tokenizer(tokenizer_folder, device)
     training = dataclasses.replace(MINI_VIDEO_TRAINING, steps=settings.long_steps if row.long else settings.steps, seed=settings.seed)
-    with _Timed(folder, "train"):
+    with _Timed(folder, "train", device):
         model, history = train_video(experiment, *world.walks(tokenizer, tokenizer_folder), training, folder, device)
         save_model(model, folder, experiment)
-    with _Timed(folder, "evaluate"):
+    with _Timed(folder, "generate", device):
         generator = Generator(model.eval(), experiment)
         truth, actions, seen = world.test_episodes()
         latents = torch.stack([encode_frames(tokenizer, frames) for frames in truth])
         finest, context, end = experiment.pyramid.level_slice(0), settings.context, settings.context + settings.generated
-        frames = []
-        for i in tqdm(range(0, len(latents), batch), desc="evaluating", unit="batch"):
-            some = slice(i, i + batch)
-            seeds = [settings.seed * 1_000 + number for number in range(len(latents))[some]]
-            made = generator.generate(latents[some], actions[some], context, end, settings.sampling_steps, seeds, progress=False)
-            frames.append(decode_latents(tokenizer, made[:, context:, finest].flatten(0, 1).cpu()).reshape(truth[some, context:].shape))
-        frames = np.concatenate(frames)
+        made, kept = [], folder / "generated.safetensors"
+        if not kept.exists():  # the judges may come back later, with other metrics
+            for i in tqdm(range(0, len(latents), batch), desc="generating", unit="batch"):
+                some = slice(i, i + batch)
+                seeds = [settings.seed * 1_000 + number for number in range(len(latents))[some]]
+                made.append(generator.generate(latents[some], actions[some], context, end, settings.sampling_steps, seeds, progress=False)[:, context:, finest].cpu())
+            write_atomically(kept, lambda path: save_file({"latents": torch.cat(made).contiguous()}, path))
+    with _Timed(folder, "judge", device):
+        frames = decode_latents(tokenizer, load_file(kept)["latents"].flatten(0, 1)).reshape(truth[:, context:].shape)
         result = judge(frames, truth[:, context:], seen, settings)
         result["diagnosis"] = diagnose(generator, latents[:32], actions[:32], range(context, end, settings.generated // 4),
                                        num_steps=settings.sampling_steps, seed=settings.seed)
+        if experiment.cascaded:  # its own limit: it has another tokenizer
+            limit = decode_latents(tokenizer, latents[:, context:, finest].flatten(0, 1)).reshape(frames.shape)
+            result["autoencoded"] = judge(limit, truth[:, context:], seen, settings)["metrics"]
     result["model"] = {"parameters": sum(p.numel() for p in model.parameters()), "tokens_per_step": experiment.tokens_per_step,
-                       "steps": training.steps, "odometry": experiment.video.odometry, "held_out_loss": history["held_out"][-1]["loss"],
+                       "steps": training.steps, "experiment": asdict(experiment), "training": asdict(training), "held_out_loss": history["held_out"][-1]["loss"],
                        "held_out_curve": [(entry["step"], round(entry["loss"], 4)) for entry in history["held_out"]]}
     np.savez_compressed(folder / "frames.npz", frames=frames[:, ::SHOWN])
     write_atomically(folder / "done.json", lambda path: path.write_text(json.dumps(result)))
@@ -249,19 +249,22 @@ def run_bounds(root: Path, settings: Settings, device="cpu"):
     if (folder / "done.json").exists():
         return
     tokenizer = load_tokenizer(root / "tokenizer", device)
-    with _Timed(folder, "evaluate"):
-        truth, _, seen = settings.open_world(root).test_episodes()
+    with _Timed(folder, "judge", device):
+        world = settings.open_world(root)
+        truth, _, seen = world.test_episodes()
         latents = torch.stack([encode_frames(tokenizer, frames) for frames in truth])
         context, finest, rng = settings.context, tokenizer.config.pyramid.level_slice(0), np.random.default_rng(settings.seed)
         rows = {"autoencoded": decode_latents(tokenizer, latents[:, context:, finest].flatten(0, 1)).reshape(truth[:, context:].shape),
                 "random_episode": random_frames(truth, rng)[:, context:],
                 "random_context": random_context_frames(truth, context, rng)[:, context:],
                 "repeat_last": np.broadcast_to(truth[:, context - 1:context], truth[:, context:].shape)}
+        if (average := world.average_frames()) is not None:
+            rows["average_room"] = average[:, context:]
         result = {name: judge(np.ascontiguousarray(frames), truth[:, context:], seen, settings) for name, frames in rows.items()}
         result["seen"] = {horizon: float(seen[:, a - 1:b].mean()) for horizon, (a, b) in horizons(seen.shape[1]).items()}
     write_atomically(folder / "done.json", lambda path: path.write_text(json.dumps(result)))
 
-# %% ../nbs/11_reproduce.ipynb #dc55182a
+# %% ../nbs/11_reproduce.ipynb #230ea9da
 def run_job(name: str, root: Path, settings: Settings, device="cpu"):
     "One job by its name: a tokenizer, the bounds or a row."
     root = Path(root)
@@ -280,7 +283,7 @@ def _progress(root, name, settings):
         return 1.
     if not (folder / "history.json").exists():
         return 0.
-    steps = settings.tokenizer_steps if name.startswith("tokenizer") else settings.long_steps if find_row(name, root, settings.levels).long else settings.steps
+    steps = settings.tokenizer_steps if name.startswith("tokenizer") else settings.long_steps if find_row(name, root).long else settings.steps
     try:
         return .7 * min(len(json.loads((folder / "history.json").read_text())["loss"]) / steps, 1)
     except (json.JSONDecodeError, KeyError):
@@ -303,10 +306,10 @@ def run_jobs(names, root: Path, settings: Settings, device="cpu", workers: int =
                 log.close()
             time.sleep(1)
             for name in [name for name, process in running.items() if process.poll() is not None]:
-                if running.pop(name).returncode:
+                if code := running.pop(name).returncode:
                     log = root / name / "log.txt"
-                    raise ChildProcessError(f"{name} failed: {log.read_text().strip().splitlines()[-1][-300:]} (all of it in {log}); "
-                                       "run the same command again to go on")
+                    last = (log.read_text().replace("\r", "\n").strip().splitlines() or ["no message"])[-1]
+                    raise ChildProcessError(f"{name} failed with code {code}: {last[-300:]} (all of it in {log}); run the same command again to go on")
             bar.n = sum(_progress(root, name, settings) for name in names)
             bar.set_postfix_str(", ".join(running))
             bar.refresh()
@@ -317,7 +320,7 @@ def run_jobs(names, root: Path, settings: Settings, device="cpu", workers: int =
             process.wait()
         bar.close()
 
-# %% ../nbs/11_reproduce.ipynb #f7a4962e
+# %% ../nbs/11_reproduce.ipynb #2ed2ff03
 def _strict(value):
     "JSON has no nan: a mean over nothing is null."
     if isinstance(value, dict):
@@ -327,31 +330,35 @@ def _strict(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def collect(root: Path, rows, settings: Settings) -> dict:
+def collect(root: Path, rows: dict[str, Row], settings: Settings) -> dict:
     "All results as one dictionary, the content of comparison.json."
     root = Path(root)
     bounds = json.loads((root / "bounds" / "done.json").read_text())
     done = {name: json.loads((root / name / "done.json").read_text()) for name in rows}
-    done |= {name: bounds[name] for name in BOUNDS}
-    table = {name: {metric: {horizon: value for horizon, value in values.items() if horizon != "curve"}
-                    for metric, values in result["metrics"].items()} for name, result in done.items()}
+    done |= {name: bounds[name] for name in BOUNDS if name in bounds}
+    spans = horizons(settings.generated)
+
+    def means(metrics):
+        return {metric: {horizon: values[horizon] for horizon in spans} for metric, values in metrics.items()}
+
+    table = {name: means(result["metrics"]) for name, result in done.items()}
     share = {}
     for name in done:
         share[name] = {}
         for metric in ("psnr", "psnr_seen", "ssim", "ssim_seen"):
             if metric in table[name]:
-                low, high = table["random_episode"][metric], table["autoencoded"][metric]
+                low, high = table["random_episode"][metric], means(done[name].get("autoencoded", done["autoencoded"]["metrics"]))[metric]
                 share[name][metric] = {horizon: (value["mean"] - low[horizon]["mean"]) / (high[horizon]["mean"] - low[horizon]["mean"])
                                        for horizon, value in table[name][metric].items()}
-    tokenizers = _tokenizers(rows, root)
-    command = "millivid reproduce" + f" --world {settings.world}" * (settings.world != "rooms") + f" --levels {settings.levels}" * (settings.levels != 3)
+    tokenizers = _tokenizers(rows)
     return _strict({
-        "settings": {"command": command + ("" if set(rows) == set(table_rows(settings.levels)) else f" --rows {' '.join(rows)}"), **asdict(settings),
-                     "horizons": horizons(settings.generated), "frames_seen_in_context": bounds["seen"]},
+        "settings": {"command": _command(rows, settings), **asdict(settings), "horizons": spans, "frames_seen_in_context": bounds["seen"]},
         "rows": table,
         "share": share,
         "models": {name: done[name]["model"] for name in rows},
         "diagnosis": {name: done[name]["diagnosis"] for name in rows},
+        "leads": {name: _lead(done["millivid_long" if row.long else "millivid"], done[name], settings.seed) for name, row in rows.items()
+                  if ("millivid_long" if row.long else "millivid") in rows and not name.startswith("millivid")},
         "curves": {name: {metric: values["curve"] for metric, values in result["metrics"].items() if "curve" in values}
                    for name, result in done.items()},
         "tokenizers": {name: json.loads((root / name / "done.json").read_text()) for name in tokenizers},
@@ -360,8 +367,36 @@ def collect(root: Path, rows, settings: Settings) -> dict:
     })
 
 
-def _tokenizers(rows, root):
-    return sorted({tokenizer_name(find_row(name, root).experiment.cascaded) for name in rows} | {"tokenizer"})  # the rows are written already
+def _lead(ours, theirs, seed):
+    "How many decibels MilliVid is ahead at each horizon, episode by episode: mean and 95% interval."
+    return {metric: {horizon: bootstrap_interval(np.array([ours["metrics"][metric]["episodes"][horizon], theirs["metrics"][metric]["episodes"][horizon]], dtype=float)
+                                                 .T @ [[1.], [-1.]], seed) for horizon in ours["metrics"][metric]["episodes"]} for metric in ("psnr", "psnr_seen")}
+
+
+def _command(rows, settings):
+    "The command line that makes this table."
+    quick = all(getattr(settings, name) == value for name, value in QUICK.items())
+    changed = [(field.name, getattr(settings, field.name)) for field in dataclasses.fields(Settings)
+               if getattr(settings, field.name) != (QUICK.get(field.name, field.default) if quick else field.default)]
+    parts = ["--quick"] * quick + [f"--{name.replace('_', '-')} {' '.join(map(str, value)) if isinstance(value, tuple) else value}" for name, value in changed]
+    return " ".join(["millivid reproduce", *parts, *([] if set(rows) == set(table_rows(settings.levels)) else ["--rows", *rows])])
+
+
+def _check_row(name, row, root, settings):
+    "Raise ValueError for a row that has a name of something else, needs more context than there is, or is another one in the folder."
+    reserved = {*BOUNDS, *TITLES, "bounds", "recordings", "main"} - {*table_rows(settings.levels)}
+    known = table_rows(settings.levels).get(name)
+    if name in reserved or name.startswith("tokenizer") or not name.replace("_", "").isalnum() or known not in (None, row):
+        raise ValueError(f"{name!r} cannot be the name of a row of your own: use a new one of letters, digits and underscores")
+    if row.experiment.context_frames > settings.context:
+        raise ValueError(f"row {name!r} needs {row.experiment.context_frames} frames of context, but {settings.context} are given: use smaller windows")
+    file = root / name / "row.json"
+    if file.exists() and json.loads(file.read_text()) != json.loads(json.dumps(asdict(row))):
+        raise ValueError(f"{root / name} holds another row of the name {name!r}: use another name or folder, or delete it")
+
+
+def _tokenizers(rows):
+    return sorted({tokenizer_name(row.experiment.cascaded) for row in rows.values()} | {"tokenizer"})
 
 
 def reproduce(
@@ -377,17 +412,19 @@ def reproduce(
     Raises ValueError where a row is unknown, or the folder holds a run with other settings or another row of this name; ChildProcessError where a job fails.
     """
     root, file = Path(root), Path(root) / "settings.json"
-    chosen = dict(rows) if isinstance(rows, dict) else {name: find_row(name, root, settings.levels) for name in rows}
+    known = table_rows(settings.levels)
+    if wrong := [name for name in rows if not isinstance(rows, dict) and name not in known]:
+        raise ValueError(f"row {wrong[0]!r} is unknown: use main, or some of {', '.join(known)}")
+    chosen = dict(rows) if isinstance(rows, dict) else {name: known[name] for name in rows}
     if file.exists() and Settings(**json.loads(file.read_text())) != settings:
         raise ValueError(f"{root} holds a run with other settings, {file.read_text()}: give these, or another folder")
     for name, row in chosen.items():
-        if (root / name / "row.json").exists() and find_row(name, root, settings.levels) != row:
-            raise ValueError(f"{root / name} holds another row of the name {name!r}: give yours another name, or another folder")
+        _check_row(name, row, root, settings)
     write_atomically(file, lambda path: path.write_text(json.dumps(asdict(settings))))
     for name, row in chosen.items():
         write_atomically(root / name / "row.json", lambda path: path.write_text(json.dumps(asdict(row))))
     settings.open_world(root).record(workers, progress)
-    run_jobs(_tokenizers(chosen, root), root, settings, device, workers, progress)
+    run_jobs(_tokenizers(chosen), root, settings, device, workers, progress)
     run_jobs([*chosen, "bounds"], root, settings, device, workers, progress)
     return collect(root, chosen, settings)
 
@@ -400,10 +437,9 @@ def write_results(
     "Numbers, tables and figures. Returns the path of the JSON file."
     settings = Settings(**{field.name: result["settings"][field.name] for field in dataclasses.fields(Settings)})
     base = Path(folder) / ("comparison" + f"_{settings.world}" * (settings.world != "rooms") + f"_{settings.levels}_levels" * (settings.levels != 3))
-    tables = [format_comparison(result, metric, digits) for metric, digits in (("psnr", 1), ("psnr_seen", 1), ("psnr_unseen", 1), ("ssim", 2))
-              if metric in result["rows"]["autoencoded"]]
+    tables = [format_comparison(result, metric, 1 if metric.startswith(("psnr", "fid", "fvd", "matches")) else 2) for metric in result["rows"]["autoencoded"]]
     write_atomically(base.with_suffix(".json"), lambda path: path.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n"))
-    write_atomically(base.with_suffix(".md"), lambda path: path.write_text("\n\n".join([*tables, format_models(result)]) + "\n"))
+    write_atomically(base.with_suffix(".md"), lambda path: path.write_text("\n\n".join([*tables, format_leads(result), format_models(result)]) + "\n"))
     figures = {"rows": plot_rows(result), "curves": plot_curves(result)}
     truth = settings.open_world(root).test_episodes()[0][:, settings.context:][:, ::SHOWN]
     for name in longest_trained(result):

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['BOUNDS', 'TITLES', 'PAPER_RESULTS', 'PAPER_LPIPS', 'read_comparison', 'metric_title', 'format_comparison',
-           'format_models', 'plot_rows', 'longest_trained', 'plot_curves', 'format_paper', 'plot_strips']
+           'format_leads', 'format_models', 'plot_rows', 'longest_trained', 'plot_curves', 'format_paper',
+           'plot_strips']
 
 # %% ../nbs/10_results.ipynb #4fce34d3
 import json
@@ -15,13 +16,13 @@ import numpy as np
 
 from .evaluation import METRICS, ROW_NAMES
 
-# %% ../nbs/10_results.ipynb #63056248
-BOUNDS = ("autoencoded", "random_episode", "random_context", "repeat_last")
+# %% ../nbs/10_results.ipynb #9e521801
+BOUNDS = ("autoencoded", "average_room", "random_context", "repeat_last", "random_episode")  # the rows that need no video model
 TITLES = {name: ROW_NAMES[name] for name in ROW_NAMES if name != "ground_truth"} | {
     "millivid_long": "MilliVid, trained longer", "framepack_long": "FramePack, trained longer", "full_resolution_long": "Full resolution, trained longer",
     "framepack_hierarchical": "FramePack, hierarchical latents", "framepack_cascaded": "FramePack, cascaded latents", "framepack_mirrored": "FramePack, mirrored",
     "millivid_cascaded": "MilliVid, cascaded latents", "rollout_upscale": "Rollout, then upscaling", "two_speeds": "Two speeds (chapter 05)", "millivid_plain": "MilliVid, plain actions", "millivid_pose_head": "MilliVid, plain actions, pose head, trained longer",
-    "repeat_last": "Last context frame, repeated"}
+    "average_room": "Average room, right place", "repeat_last": "Last context frame, repeated"}
 
 
 def read_comparison(path) -> dict:
@@ -48,7 +49,7 @@ def metric_title(metric: str) -> str:
 
 
 def _cell(value, digits):
-    if value["mean"] is None:
+    if value["mean"] is None:  # a mean over nothing
         return "-"
     return f"{value['mean']:.{digits}f}" + (f" ({value['low']:.{digits}f} to {value['high']:.{digits}f})" if "low" in value else "")
 
@@ -71,6 +72,15 @@ def format_comparison(
     return "\n".join(lines)
 
 
+def format_leads(result: dict) -> str:
+    "How far MilliVid is ahead of each other model that was trained as long, episode by episode, as Markdown."
+    spans = result["settings"]["horizons"]
+    lines = ["| MilliVid is ahead by, in dB | " + " | ".join(spans) + " | long, views seen before |", "|---|" + "---:|" * (len(spans) + 1)]
+    for name, lead in result["leads"].items():
+        lines.append(f"| {_title(name)} | " + " | ".join(_cell(lead["psnr"][horizon], 1) for horizon in spans) + f" | {_cell(lead['psnr_seen']['long'], 1)} |")
+    return "\n".join(lines)
+
+
 def format_models(result: dict) -> str:
     "What each model is, what its training took, and its diagnosis with true context, as Markdown."
     lines = ["| | tokens a step | steps of training | minutes of one core | held-out loss | error going forward | error on turns |", "|---|" + "---:|" * 6]
@@ -80,7 +90,7 @@ def format_models(result: dict) -> str:
                      f"{error['forward']:.3f} | {error['turn']:.3f} |")
     return "\n".join(lines)
 
-# %% ../nbs/10_results.ipynb #7f6321ec
+# %% ../nbs/10_results.ipynb #eef5a22f
 def plot_rows(
     result: dict,  # the content of comparison.json
     metric: str = "psnr_seen",
@@ -91,10 +101,13 @@ def plot_rows(
     figure, axis = plt.subplots(figsize=(8, .4 * len(rows) + 1.3), layout="constrained")
     for place, name in enumerate(reversed(rows)):
         value = result["rows"][name][metric][horizon]
+        if value["mean"] is None:
+            continue
         colour = "#d55e00" if name.startswith("millivid") else "#0072b2" if name.startswith("framepack") else "#009e73"
         axis.errorbar(value["mean"], place, xerr=[[value["mean"] - value["low"]], [value["high"] - value["mean"]]], fmt="o", color=colour, capsize=3)
-    for name, style in zip(BOUNDS, ("-", ":", "--", "-.")):
-        axis.axvline(result["rows"][name][metric][horizon]["mean"], color="gray", linestyle=style, label=_title(name))
+    for name, style in zip(BOUNDS, ("-", "-.", "--", (0, (1, 3)), ":")):
+        if name in result["rows"]:
+            axis.axvline(result["rows"][name][metric][horizon]["mean"], color="gray", linestyle=style, label=_title(name))
     axis.set(ylim=(-.6, len(rows) - .4), yticks=range(len(rows)), yticklabels=[_title(name) for name in reversed(rows)], xlabel=f"{metric_title(metric)}, {horizon} horizon")
     figure.legend(fontsize=8, loc="outside lower center", ncols=2, frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
@@ -116,8 +129,8 @@ def plot_curves(
     "A metric over the generated frames. Returns the figure."
     figure, axis = plt.subplots(figsize=(8, 3.6), layout="constrained")
     colours = {"millivid": "#d55e00", "framepack": "#0072b2", "full_resolution": "#009e73"}
-    styles = dict(zip(BOUNDS, (":", "-.", "--", "-")))
-    for number, name in enumerate(rows or [*longest_trained(result), *BOUNDS[:3]]):
+    styles = dict(zip(BOUNDS, ("-", "-.", "--", (0, (1, 3)), ":")))
+    for number, name in enumerate(rows or [*longest_trained(result), *(name for name in ("autoencoded", "average_room", "random_episode") if name in result["curves"])]):
         curve = np.array(result["curves"][name][metric], dtype=float)
         curve = np.convolve(curve, np.ones(window) / window, mode="valid")  # a frame without value leaves a gap
         axis.plot(np.arange(len(curve)) + 1 + window // 2, curve, styles.get(name, "-"), label=_title(name),

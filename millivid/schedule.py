@@ -6,10 +6,11 @@
 __all__ = ['UNSEEN', 'CONTEXT', 'DENOISED', 'STATE_NAMES', 'STATE_COLOURS', 'Schedule', 'full_resolution_schedule', 'step_states',
            'plot_roles', 'upscale_schedule', 'millivid_schedule', 'plot_chunk', 'plot_coverage', 'plot_cost',
            'framepack_schedule', 'schedule_images', 'gif_bytes', 'animate_schedule', 'schedule_from_text',
-           'schedule_text']
+           'schedule_text', 'two_speeds_schedule']
 
-# %% ../nbs/05_schedule.ipynb #84dc516f
+# %% ../nbs/05_schedule.ipynb #976a78b0
 import io
+import re
 from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
@@ -446,7 +447,7 @@ def animate_schedule(schedule: Schedule, start: int, end: int, width: int = 840,
     "The schedule at work on a video, step by step, as an animated GIF. Parameters as in `schedule_images`."
     return gif_bytes(schedule_images(schedule, start, end, width), milliseconds, 16)
 
-# %% ../nbs/05_schedule.ipynb #11741c73
+# %% ../nbs/05_schedule.ipynb #d0523249
 _LETTERS = ".cd"  # unseen, context, denoised
 
 
@@ -459,7 +460,7 @@ def schedule_from_text(
 
     Raises ValueError for other letters, lines of different lengths or steps of other than one line per level, and where `Schedule` does.
     """
-    steps = [block.split() for block in text.strip().split("\n\n") if block.strip()]
+    steps = [block.split() for block in re.split(r"\n\s*\n", text.strip()) if block]
     if not steps:
         raise ValueError("the drawing of the schedule is empty: give at least one step")
     width = len(steps[0][0])
@@ -478,5 +479,22 @@ def schedule_from_text(
 
 
 def schedule_text(schedule: Schedule) -> str:
-    "The drawing of a schedule, which `schedule_from_text` reads."
+    "The drawing of a schedule, which `schedule_from_text` reads. Raises ValueError for one with clipped frames: a drawing cannot say that."
+    if schedule.clipped_frames:
+        raise ValueError(f"{schedule.name} makes its last {schedule.clipped_frames} frames twice, which a drawing cannot say: use framepack_schedule")
     return "\n\n".join("\n".join("".join(_LETTERS[role] for role in level) for level in step[::-1]) for step in schedule.roles)
+
+# %% ../nbs/05_schedule.ipynb #d5bb0394
+def two_speeds_schedule(
+    tokens_per_level: tuple[int, ...] = (16, 4, 1),
+    past: int = 98,  # frames of context
+    new: int = 32,  # frames that a chunk makes
+) -> Schedule:
+    "The hand-drawn schedule of chapter 05: one plan at one token a frame, then pairs of frames at the finest level, and nothing in between."
+    end, nothing = past + new, "." * (past + new)
+    steps = [["c" * (past - 2) + ".." + "d" * new, nothing, "." * (past - 2) + "cc" + "." * new]]  # the plan
+    for first in range(past, end, 2):
+        ahead = end - first  # the plan from here on, and as much coarse past as the budget still buys
+        coarse = ("c" * (2 * new - ahead) + "...." + "c" * ahead).rjust(end, ".")
+        steps.append([coarse, nothing, "ccccdd".rjust(first + 2, ".").ljust(end, ".")])
+    return schedule_from_text("\n\n".join("\n".join(lines) for lines in steps), tokens_per_level, "Two speeds")

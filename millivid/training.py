@@ -220,7 +220,7 @@ def train_tokenizer(
 
     return tokenizer, train(tokenizer, loss_of_step, training, folder, held_out_psnr, progress)
 
-# %% ../nbs/09_training.ipynb #1e1bfb72
+# %% ../nbs/09_training.ipynb #184a61ab
 def draw_noise(x, generator, dropout=.1):
     "The chance of a diffusion training step: eps like x, t (batch, 1), conditional (batch,)."
     eps = torch.randn(x.shape, generator=generator)
@@ -230,7 +230,10 @@ def draw_noise(x, generator, dropout=.1):
 
 def _ask_for_pose(model, loss):
     "A model with a pose head is also trained to say the pose; the held-out loss stays what it is for all others."
-    return loss + model.pose_error if getattr(model, "pose_head", None) and model.training else loss
+    if not (getattr(model, "pose_head", None) and model.training):
+        return loss
+    error, model.pose_error = model.pose_error, None  # a model that holds a graph cannot be copied
+    return loss + error
 
 
 def video_loss(model, tokens: Tokens, generator, dropout=.1):

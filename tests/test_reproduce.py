@@ -8,7 +8,7 @@ from tiny import assert_says
 
 from millivid.cli import main
 from millivid.evaluation import METRICS
-from millivid.reproduce import ROWS, Row, Settings, find_row, reproduce, run_jobs, run_row, run_tokenizer, table_rows, write_results
+from millivid.reproduce import ROWS, Row, Settings, find_row, reproduce, _lead, run_jobs, run_row, run_tokenizer, table_rows, write_results
 from millivid.results import BOUNDS, TITLES, read_comparison
 from millivid.schedule import schedule_text
 
@@ -76,10 +76,12 @@ def test_other_settings_need_another_folder(result, folder):
 
 
 def test_a_job_that_fails_says_where_to_look(tmp_path):
+    (tmp_path / "framepack").mkdir()
+    (tmp_path / "framepack" / "row.json").write_text(json.dumps(dataclasses.asdict(ROWS["framepack"])))
     (tmp_path / "settings.json").write_text(json.dumps(TOY))
     with pytest.raises(ChildProcessError) as error:
         run_jobs(["framepack"], tmp_path, Settings(**TOY))  # there is no tokenizer
-    assert_says(error.value, "framepack failed", "log.txt", "again to go on")
+    assert_says(error.value, "framepack failed with code", "log.txt", "again to go on")
 
 
 def test_results_are_strict_json_with_tables_and_figures(result, folder, tmp_path):
@@ -105,6 +107,37 @@ def test_a_row_of_your_own(folder, result, tmp_path, capsys):
     assert not out.exists()
 
 
+@pytest.mark.parametrize("name", ["millivid", "autoencoded", "bounds", "tokenizer_x", "recordings", "../x", "main"])
+def test_names_that_a_row_of_your_own_cannot_have(name, tmp_path):
+    with pytest.raises(ValueError) as error:
+        reproduce(tmp_path, {name: ROWS["two_speeds"]}, Settings(**TOY))
+    assert_says(error.value, repr(name), "cannot be the name")
+
+
+def test_a_row_that_needs_more_context_than_there_is(tmp_path):
+    with pytest.raises(ValueError) as error:
+        reproduce(tmp_path, {"mine": ROWS["two_speeds"]}, Settings(**TOY | {"context": 64}))
+    assert_says(error.value, "98 frames of context", "64 are given")
+
+
+def test_a_folder_with_a_row_of_other_code_is_refused(tmp_path):
+    (tmp_path / "millivid").mkdir()
+    (tmp_path / "millivid" / "row.json").write_text(json.dumps(dataclasses.asdict(ROWS["framepack"])))
+    with pytest.raises(ValueError) as error:
+        reproduce(tmp_path, ["millivid"], Settings(**TOY))
+    assert_says(error.value, "another row", "millivid", "delete it")
+
+
+def test_the_command_that_makes_a_table(result):
+    assert result["settings"]["command"] == ("millivid reproduce --tokenizer-steps 3 --steps 3 --long-steps 4 --rooms 2 --episodes 2 --generated 24 "
+                                             "--sampling-steps 2 --rows framepack_cascaded")
+
+
+def test_a_lead_is_taken_episode_by_episode():
+    parts = {metric: {"episodes": {"long": [20., 22., None]}} for metric in ("psnr", "psnr_seen")}, {metric: {"episodes": {"long": [15., 18., 3.]}} for metric in ("psnr", "psnr_seen")}
+    assert _lead({"metrics": parts[0]}, {"metrics": parts[1]}, 0)["psnr"]["long"]["mean"] == 4.5
+
+
 def test_four_levels_are_the_papers_ablations_on_a_quarter_of_the_grid(tmp_path):
     rows = table_rows(4)
     assert set(rows) == set(ROWS) - {"two_speeds", "rollout_upscale"}
@@ -115,6 +148,8 @@ def test_four_levels_are_the_papers_ablations_on_a_quarter_of_the_grid(tmp_path)
     assert rows["millivid"].experiment.tokens_per_step == 1_280 // 4 and rows["framepack_hierarchical"].experiment.tokens_per_step == 1_364 // 4
     settings = Settings(**TOY | {"levels": 4, "generated": 8, "steps": 1, "tokenizer_steps": 1})
     run_tokenizer(tmp_path / "tokenizer", False, settings)
+    (tmp_path / "framepack").mkdir()
+    (tmp_path / "framepack" / "row.json").write_text(json.dumps(dataclasses.asdict(rows["framepack"])))
     run_row("framepack", tmp_path, settings)
     assert json.loads((tmp_path / "framepack" / "done.json").read_text())["model"]["tokens_per_step"] == 320
     with pytest.raises(ValueError) as error:

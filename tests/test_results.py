@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tiny import assert_says
 
-from millivid.results import BOUNDS, PAPER_LPIPS, PAPER_RESULTS, format_comparison, format_models, format_paper, plot_curves, plot_rows, plot_strips, read_comparison
+from millivid.results import BOUNDS, PAPER_LPIPS, PAPER_RESULTS, format_comparison, format_leads, format_models, format_paper, plot_curves, plot_rows, plot_strips, read_comparison
 from millivid.results import metric_title
 
 SPANS = {"short": [1, 2], "medium": [3, 8], "long": [9, 24]}
@@ -19,11 +19,12 @@ def row(mean):
 
 @pytest.fixture
 def result():
-    means = {"millivid": 20., "framepack": 12.} | dict(zip(BOUNDS, (30., 10., 11., 9.)))
+    means = {"millivid": 20., "framepack": 12.} | dict(zip(BOUNDS, (30., 14., 11., 9., 10.)))
     share = {name: {metric: {horizon: (mean - 10) / 20 for horizon in SPANS} for metric in ("psnr", "psnr_seen", "ssim")} for name, mean in means.items()}
     models = {name: {"tokens_per_step": 160, "steps": 1_200, "held_out_loss": .0312} for name in ("millivid", "framepack")}
     return {"settings": {"horizons": SPANS}, "rows": {name: row(mean) for name, mean in means.items()}, "share": share, "models": models,
             "diagnosis": {name: {"forward": .005, "turn": .25} for name in models}, "seconds": {name: {"train": 540., "evaluate": 60.} for name in models},
+            "leads": {"framepack": {metric: {horizon: {"mean": 8., "low": 7.5, "high": 8.5} for horizon in SPANS} for metric in ("psnr", "psnr_seen")}},
             "curves": {name: {"psnr_seen": [mean, None, *[mean] * 22]} for name, mean in means.items()}}
 
 
@@ -40,6 +41,10 @@ def test_what_has_no_mean_is_a_dash(result):
 
 def test_models_and_diagnosis(result):
     assert "| FramePack | 160 | 1,200 | 10 | 0.0312 | 0.005 | 0.250 |" in format_models(result)
+
+
+def test_leads(result):
+    assert format_leads(result).splitlines()[2] == "| FramePack | 8.0 (7.5 to 8.5) | 8.0 (7.5 to 8.5) | 8.0 (7.5 to 8.5) | 8.0 (7.5 to 8.5) |"
 
 
 def test_the_papers_shares_are_those_of_its_table(result):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tiny import assert_says
 
 from millivid.schedule import CONTEXT, DENOISED, framepack_schedule, full_resolution_schedule, millivid_schedule
-from millivid.schedule import schedule_from_text, schedule_text, upscale_schedule
+from millivid.schedule import schedule_from_text, schedule_text, two_speeds_schedule, upscale_schedule
 from millivid.training import MINI_EXPERIMENTS
 
 
@@ -198,3 +198,11 @@ def test_drawings_that_are_no_schedule(text, words):
     with pytest.raises(ValueError) as error:
         schedule_from_text(text, (4, 1))
     assert_says(error.value, *words)
+
+
+def test_a_drawing_may_have_spaces_in_its_empty_lines_but_no_clipped_frames():
+    text = schedule_text(two_speeds_schedule())
+    assert (schedule_from_text(text.replace("\n\n", "\n  \n"), (16, 4, 1)).roles == two_speeds_schedule().roles).all()
+    with pytest.raises(ValueError) as error:
+        schedule_text(framepack_schedule((2, 2, 2), (1, 1, 2), (16, 4, 1)))
+    assert_says(error.value, "3 frames twice", "framepack_schedule")
