@@ -6,8 +6,9 @@
 __all__ = ['ROWS', 'MAIN_ROWS', 'SHOWN', 'QUICK', 'Row', 'table_rows', 'Settings', 'tokenizer_name', 'run_tokenizer', 'judge',
            'find_row', 'run_row', 'run_bounds', 'run_job', 'run_jobs', 'collect', 'reproduce', 'write_results']
 
-# %% ../nbs/11_reproduce.ipynb #52334c2b
+# %% ../nbs/11_reproduce.ipynb #04a70d04
 import dataclasses
+import io
 import json
 import math
 import os
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import PIL.Image
 import torch
 from safetensors.torch import load_file, save_file
 from tqdm.auto import tqdm
@@ -26,7 +28,7 @@ from tqdm.auto import tqdm
 from .data import decode_latents, encode_frames, write_atomically
 from .evaluation import METRICS, JudgeMissing, bootstrap_interval, diagnose, frame_psnr, horizons, random_context_frames, random_frames
 from .hub import Generator, load_tokenizer, save_model
-from .results import BOUNDS, TITLES, format_comparison, format_leads, format_models, longest_trained, plot_curves, plot_rows, plot_strips
+from .results import BOUNDS, TITLES, extreme_episodes, format_comparison, format_leads, format_models, longest_trained, plot_curves, plot_rows, plot_strips
 from .pyramid import PyramidConfig
 from .schedule import schedule_text, two_speeds_schedule
 from .tokenizer import MINI_TOKENIZER
@@ -320,7 +322,7 @@ def run_jobs(names, root: Path, settings: Settings, device="cpu", workers: int =
             process.wait()
         bar.close()
 
-# %% ../nbs/11_reproduce.ipynb #2ed2ff03
+# %% ../nbs/11_reproduce.ipynb #0851eab9
 def _strict(value):
     "JSON has no nan: a mean over nothing is null."
     if isinstance(value, dict):
@@ -440,14 +442,23 @@ def write_results(
     tables = [format_comparison(result, metric, 1 if metric.startswith(("psnr", "fid", "fvd", "matches")) else 2) for metric in result["rows"]["autoencoded"]]
     write_atomically(base.with_suffix(".json"), lambda path: path.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n"))
     write_atomically(base.with_suffix(".md"), lambda path: path.write_text("\n\n".join([*tables, format_leads(result), format_models(result)]) + "\n"))
-    figures = {"rows": plot_rows(result), "curves": plot_curves(result)}
-    truth = settings.open_world(root).test_episodes()[0][:, settings.context:][:, ::SHOWN]
-    for name in longest_trained(result):
-        with np.load(Path(root) / name / "frames.npz") as file:
-            frames = file["frames"]
-        score = frame_psnr(frames, truth)[:, truth.shape[1] // 3:].mean(1)  # about the long horizon
-        figures[f"strips_{name}"] = plot_strips(frames, truth, range(1, settings.generated + 1, SHOWN), score, TITLES.get(name, name))
+    figures, world, numbers = {"rows": plot_rows(result), "curves": plot_curves(result)}, settings.open_world(root), range(1, settings.generated + 1, SHOWN)
+    truth, best = world.test_episodes()[0][:, settings.context::SHOWN], longest_trained(result)
+    films = {name: np.load(Path(root) / name / "frames.npz")["frames"] for name in result["models"]}
+    score = {name: frame_psnr(frames, truth)[:, truth.shape[1] // 3:].mean(1) for name, frames in films.items()}  # about the long horizon
+    for name, frames in films.items():
+        lines = [line for word, episode in extreme_episodes(score[name]).items()
+                 for line in (("truth", truth[episode]), (f"{word}\n{score[name][episode]:.1f} dB", frames[episode]))]
+        figures[f"strips_{name}"] = plot_strips(lines, numbers, TITLES.get(name, name))
+    if best:
+        episode = extreme_episodes(score[best[0]])["median"]
+        lines = [("truth", truth[episode]), *((f"{TITLES[name]}\n{score[name][episode]:.1f} dB".replace(", ", "\n"), films[name][episode]) for name in best)]
+        if (average := world.average_frames()) is not None:
+            lines.append(("Average room", average[episode, settings.context::SHOWN]))
+        figures["strips"] = plot_strips(lines, numbers)
     for name, figure in figures.items():
-        write_atomically(base.with_name(f"{base.name}_{name}.png"), lambda path: figure.savefig(path, dpi=90, format="png"))
+        figure.savefig(drawn := io.BytesIO(), dpi=90, format="png")
         plt.close(figure)
+        small = PIL.Image.open(drawn).convert("RGB").quantize(200, dither=PIL.Image.Dither.NONE)  # a third of the size
+        write_atomically(base.with_name(f"{base.name}_{name}.png"), lambda path: small.save(path, "PNG", optimize=True))
     return base.with_suffix(".json")

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BOUNDS', 'TITLES', 'PAPER_RESULTS', 'PAPER_LPIPS', 'read_comparison', 'metric_title', 'format_comparison',
            'format_leads', 'format_models', 'plot_rows', 'longest_trained', 'plot_curves', 'format_paper',
-           'plot_strips']
+           'plot_strips', 'extreme_episodes']
 
 # %% ../nbs/10_results.ipynb #4fce34d3
 import json
@@ -171,31 +171,30 @@ def format_paper(
         lines.append(f"| {_title(name)} | {theirs} | {share} | {ours} | " + " / ".join(f"{result['share'][name][metric][horizon]:.2f}" for horizon in spans) + " |")
     return "\n".join(lines)
 
-# %% ../nbs/10_results.ipynb #951307b1
+# %% ../nbs/10_results.ipynb #39cbbb7e
 def plot_strips(
-    frames: np.ndarray,  # uint8 (episodes, shown frames, height, width, 3): what a model generated
-    truth: np.ndarray,  # the same shape
-    numbers,  # which generated frame each shown one is, counted from 1
-    score: np.ndarray,  # float (episodes,): which episode is best, median, worst
+    lines: list[tuple[str, np.ndarray]],  # label, and uint8 (frames, height, width, 3): one row of pictures each
+    numbers,  # which generated frame each frame is, counted from 1
     title: str = "",
-    columns: int = 10,  # shown frames
+    columns: int = 10,  # frames shown: dense at first, then ever farther apart
 ):
-    "The best, the median and the worst episode of a model, each below the truth. Returns the figure."
-    order = np.argsort(-score)
-    chosen = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
+    "Films below each other. Returns the figure."
     shown = np.unique(np.geomspace(1, len(numbers), columns).round().astype(int)) - 1
-    if len(shown) < columns and len(numbers) >= columns:
-        shown = np.unique(np.linspace(0, len(numbers) - 1, columns).round().astype(int))
-    figure, axes = plt.subplots(6, len(shown), figsize=(.95 * len(shown) + .6, 6.6))
-    for part, (word, episode) in enumerate(chosen.items()):
-        for line, video, name in ((2 * part, truth, "truth"), (2 * part + 1, frames, f"{word}\n{score[episode]:.1f} dB")):
-            for axis, place in zip(axes[line], shown):
-                axis.imshow(video[episode, place], interpolation="nearest")
-                axis.set_xticks([])
-                axis.set_yticks([])
-                if not line:
-                    axis.set_title(f"+{numbers[place]}", fontsize=9)
-            axes[line, 0].set_ylabel(name, fontsize=9)
+    figure, axes = plt.subplots(len(lines), len(shown), figsize=(.95 * len(shown) + 1.3, 1.08 * len(lines) + .3), squeeze=False)
+    for number, (line, (label, video)) in enumerate(zip(axes, lines)):
+        for axis, place in zip(line, shown):
+            axis.imshow(video[place], interpolation="nearest")
+            axis.set_xticks([])
+            axis.set_yticks([])
+            if not number:
+                axis.set_title(f"+{numbers[place]}", fontsize=9)
+        line[0].set_ylabel(label, fontsize=8, rotation=0, ha="right", va="center")
     figure.suptitle(title, fontsize=10, y=.995)
-    figure.subplots_adjust(left=.07, right=.995, top=.93, bottom=.01, wspace=.04, hspace=.07)
+    figure.subplots_adjust(left=.12, right=.995, top=1 - .5 / figure.get_figheight(), bottom=.01, wspace=.04, hspace=.07)
     return figure
+
+
+def extreme_episodes(score: np.ndarray) -> dict[str, int]:
+    "Which episode is best, median and worst, of a score (episodes,) that is better the higher it is."
+    order = np.argsort(-score)
+    return {"best": int(order[0]), "median": int(order[len(order) // 2]), "worst": int(order[-1])}

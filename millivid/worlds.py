@@ -21,7 +21,7 @@ from .tokenizer import MINI_TOKENIZER
 from .training import HELD_OUT_SEED, train_tokenizer
 from .world import WorldConfig, lattice_poses, make_room, make_test_episodes, pose_index, render_poses
 
-# %% ../nbs/09_worlds.ipynb #e7b536bf
+# %% ../nbs/09_worlds.ipynb #c6ca3c09
 class RoomWorld:
     "The painted rooms of chapter 00: rendered when they are needed."
 
@@ -42,10 +42,10 @@ class RoomWorld:
         "Returns (tokenizer, history)."
         return train_tokenizer(config, training, folder, device=device)
 
-    def walks(self, tokenizer, folder):
+    def walks(self, tokenizer, folder, progress: bool = True):
         "Encoded training and held-out rooms, kept in the tokenizer's folder."
-        return (RoomWalks(tokenizer, range(self.training), cache=folder / "rooms.safetensors"),
-                RoomWalks(tokenizer, range(HELD_OUT_SEED, HELD_OUT_SEED + 64), cache=folder / "held_out.safetensors"))
+        return (RoomWalks(tokenizer, range(self.training), cache=folder / "rooms.safetensors", progress=progress),
+                RoomWalks(tokenizer, range(HELD_OUT_SEED, HELD_OUT_SEED + 64), cache=folder / "held_out.safetensors", progress=progress))
 
     def test_episodes(self):
         "The test episodes: frames, actions (episodes, frames, 6), and which frames after the context show a view of the context."
@@ -61,7 +61,7 @@ class RoomWorld:
         episodes = make_test_episodes(self.episodes, self.context + self.generated, self.context)
         return np.stack([mean[pose_index(episode.poses, config)] for episode in episodes])
 
-# %% ../nbs/09_worlds.ipynb #3b05c712
+# %% ../nbs/09_worlds.ipynb #9efbe9f6
 RECORDED_FRAMES = 512  # of a training recording; the longest clip of a schedule has 216
 TRAIN_LEVELS, TEST_LEVELS = DOOM_LEVELS[:-2], DOOM_LEVELS[-2:]  # nobody has seen the walls of a test before
 
@@ -101,13 +101,13 @@ class DoomWorld:
 
         return train_tokenizer(config, training, folder, device=device, draw=draw)
 
-    def walks(self, tokenizer, folder):
+    def walks(self, tokenizer, folder, progress: bool = True):
         "Encoded training and held-out recordings, kept in the tokenizer's folder."
         config, made = tokenizer.config, []
         weights = hashlib.sha256(b"".join(value.cpu().numpy().tobytes() for value in tokenizer.state_dict().values())).hexdigest()
         for part in ("train", "held_out"):
             index, home = {}, folder / f"{part}_{weights[:8]}"  # another tokenizer gets another folder
-            for key, path in tqdm(self.recorded(part).items(), desc=f"encoding {part}", unit="recording"):
+            for key, path in tqdm(self.recorded(part).items(), desc=f"encoding {part}", unit="recording", disable=not progress):
                 encoded, actions = home / f"{key}.pyramid", read_actions(f"{path}.npy")
                 if not encoded.exists():
                     write_pyramid(encoded, encode_frames(tokenizer, read_frames(f"{path}.frames")), actions, config.pyramid)

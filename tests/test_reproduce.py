@@ -89,7 +89,7 @@ def test_results_are_strict_json_with_tables_and_figures(result, folder, tmp_pat
     json.loads(file.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
     assert read_comparison(file) == result
     assert TITLES["framepack_cascaded"] in file.with_suffix(".md").read_text()
-    assert {path.name for path in tmp_path.glob("*.png")} == {f"comparison_{name}.png" for name in ("rows", "curves")}
+    assert {path.name for path in tmp_path.glob("*.png")} == {f"comparison_{name}.png" for name in ("rows", "curves", "strips_framepack_cascaded")}
 
 
 def test_a_row_of_your_own(folder, result, tmp_path, capsys):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tiny import assert_says
 
-from millivid.results import BOUNDS, PAPER_LPIPS, PAPER_RESULTS, format_comparison, format_leads, format_models, format_paper, plot_curves, plot_rows, plot_strips, read_comparison
+from millivid.results import BOUNDS, PAPER_LPIPS, PAPER_RESULTS, extreme_episodes, format_comparison, format_leads, format_models, format_paper, plot_curves, plot_rows, plot_strips, read_comparison
 from millivid.results import metric_title
 
 SPANS = {"short": [1, 2], "medium": [3, 8], "long": [9, 24]}
@@ -61,11 +61,12 @@ def test_figures(result):
     assert plot_rows(result).axes and plot_curves(result, ["millivid", "autoencoded"], window=3).axes
 
 
-def test_strips_show_the_best_the_median_and_the_worst():
-    frames, score = np.zeros((5, 12, 8, 8, 3), dtype=np.uint8), np.array([3., 1., 5., 2., 4.])
-    figure = plot_strips(frames, frames, range(1, 48, 4), score, columns=6)
-    labels = [axis.get_ylabel() for axis in figure.axes if axis.get_ylabel()]
-    assert labels == ["truth", "best\n5.0 dB", "truth", "median\n3.0 dB", "truth", "worst\n1.0 dB"]
+def test_strips_and_the_episodes_they_show():
+    frames = np.zeros((12, 8, 8, 3), dtype=np.uint8)
+    figure = plot_strips([("truth", frames), ("best", frames)], range(1, 48, 4), columns=4)
+    assert [axis.get_ylabel() for axis in figure.axes if axis.get_ylabel()] == ["truth", "best"]
+    assert [axis.get_title() for axis in figure.axes[:4]] == ["+1", "+5", "+17", "+45"]
+    assert extreme_episodes(np.array([3., 1., 5., 2., 4.])) == {"best": 2, "median": 0, "worst": 1}
 
 
 def test_files_that_are_no_comparison(tmp_path):
