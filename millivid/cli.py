@@ -272,7 +272,7 @@ def command_tokenize(arguments):
     print(f"{len(frames)} frames in {time.time() - started:.0f} s on {device}. Look at {out}/levels.mp4 and {out}/levels.png; "
           f"the numbers are in {out}/levels.json")
 
-# %% ../nbs/14_cli.ipynb #16763cbb
+# %% ../nbs/14_cli.ipynb #42fb8bf8
 class _Parser(argparse.ArgumentParser):
     "Says in one line what is wrong, as all other errors do."
 
@@ -332,7 +332,7 @@ def make_parser() -> argparse.ArgumentParser:
     reproduce.add_argument("--own", metavar="FILE", help="a row of your own: the drawing of a schedule (chapter 05); its name is the file's")
     reproduce.add_argument("--world", choices=WORLDS, help="rooms (default), or doom: recordings of a game engine (pip install 'millivid[doom]')")
     reproduce.add_argument("--levels", type=int, choices=(3, 4), help="of tokens: 3 (default), or 4: the paper's ablations on a quarter of its grid")
-    reproduce.add_argument("--quick", action="store_true", help="a rough version in about ten minutes: fewer steps, rooms and episodes")
+    reproduce.add_argument("--quick", action="store_true", help="a rough version: fewer steps, rooms and episodes")
     reproduce.add_argument("--out", help="folder for everything made on the way; resumes what is there; default: runs/reproduce, with _doom, _4_levels and _quick added for these")
     reproduce.add_argument("--results", help="folder for comparison.json, the tables and the figures; default: nbs/results for the whole table with the "
                            "default settings, else a folder in out")

@@ -91,10 +91,10 @@ def table_rows(levels: int = 3) -> dict[str, Row]:
             made[name] = Row(dataclasses.replace(paper, pyramid=PyramidConfig((64, 64), (8, 8), 4), video=video, extra_budget=paper.extra_budget // 4), row.long)
     return made
 
-# %% ../nbs/11_reproduce.ipynb #598f05e0
+# %% ../nbs/11_reproduce.ipynb #f7247193
 @dataclass(frozen=True)
 class Settings:
-    "How much of everything. The defaults are made for two cores: the main rows in three quarters of an hour, all rows in less than six."
+    "How much of everything. The defaults are meant for two cores: the first three rows in less than an hour, all of them in an evening. The seconds are in the result."
     tokenizer_steps: int = 1_800
     world: str = "rooms"  # one of WORLDS
     levels: int = 3  # of tokens: 16, 4, 1 a frame; or 4: 64, 16, 4, 1
