@@ -6,12 +6,13 @@
 __all__ = ['ROWS', 'MAIN_ROWS', 'SHOWN', 'QUICK', 'Row', 'table_rows', 'Settings', 'tokenizer_name', 'run_tokenizer', 'judge',
            'find_row', 'run_row', 'run_bounds', 'run_job', 'run_jobs', 'collect', 'reproduce', 'write_results']
 
-# %% ../nbs/11_reproduce.ipynb #04a70d04
+# %% ../nbs/11_reproduce.ipynb #32ee9b7e
 import dataclasses
 import io
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import time
@@ -26,7 +27,7 @@ from safetensors.torch import load_file, save_file
 from tqdm.auto import tqdm
 
 from .data import decode_latents, encode_frames, write_atomically
-from .evaluation import METRICS, JudgeMissing, bootstrap_interval, diagnose, frame_psnr, horizons, random_context_frames, random_frames
+from .evaluation import METRICS, JudgeMissing, bootstrap_interval, bound_videos, diagnose, frame_psnr, horizons
 from .hub import Generator, load_tokenizer, save_model
 from .results import BOUNDS, TITLES, extreme_episodes, format_comparison, format_leads, format_models, longest_trained, plot_curves, plot_rows, plot_strips
 from .pyramid import PyramidConfig
@@ -127,7 +128,7 @@ class Settings:
 SHOWN = 4  # every fourth generated frame is kept, for the filmstrips
 QUICK = dict(tokenizer_steps=500, steps=400, long_steps=1_200, rooms=300, recordings=20, episodes=8)  # what a rough version changes
 
-# %% ../nbs/11_reproduce.ipynb #feb4324f
+# %% ../nbs/11_reproduce.ipynb #05318149
 def _add_seconds(folder, what, seconds):
     "Seconds spent on a job, over all interruptions."
     file = Path(folder) / "seconds.json"
@@ -197,7 +198,7 @@ def judge(frames, truth, seen, settings: Settings) -> dict:
                 result[name + suffix] = {horizon: bootstrap_interval(kept[:, a - 1:b], settings.seed) for horizon, (a, b) in spans.items()}
                 if name == "psnr":
                     result[name + suffix]["episodes"] = {horizon: _episode_means(kept[:, a - 1:b]) for horizon, (a, b) in spans.items()}
-                result[name + suffix]["curve"] = [round(float(total / frames), 3) if frames else None for total, frames in zip(np.nansum(kept, axis=0), count)]
+                result[name + suffix]["curve"] = [round(float(total / number), 3) if number else None for total, number in zip(np.nansum(kept, axis=0), count)]
     return {"metrics": result, "missing": missing}
 
 
@@ -255,11 +256,9 @@ def run_bounds(root: Path, settings: Settings, device="cpu"):
         world = settings.open_world(root)
         truth, _, seen = world.test_episodes()
         latents = torch.stack([encode_frames(tokenizer, frames) for frames in truth])
-        context, finest, rng = settings.context, tokenizer.config.pyramid.level_slice(0), np.random.default_rng(settings.seed)
-        rows = {"autoencoded": decode_latents(tokenizer, latents[:, context:, finest].flatten(0, 1)).reshape(truth[:, context:].shape),
-                "random_episode": random_frames(truth, rng)[:, context:],
-                "random_context": random_context_frames(truth, context, rng)[:, context:],
-                "repeat_last": np.broadcast_to(truth[:, context - 1:context], truth[:, context:].shape)}
+        context = settings.context
+        rows = {name: video[:, context:] for name, video in bound_videos(tokenizer, truth, latents, context, settings.seed).items()}
+        rows["repeat_last"] = np.broadcast_to(truth[:, context - 1:context], truth[:, context:].shape)
         if (average := world.average_frames()) is not None:
             rows["average_room"] = average[:, context:]
         result = {name: judge(np.ascontiguousarray(frames), truth[:, context:], seen, settings) for name, frames in rows.items()}
@@ -322,7 +321,7 @@ def run_jobs(names, root: Path, settings: Settings, device="cpu", workers: int =
             process.wait()
         bar.close()
 
-# %% ../nbs/11_reproduce.ipynb #0851eab9
+# %% ../nbs/11_reproduce.ipynb #d6e57c92
 def _strict(value):
     "JSON has no nan: a mean over nothing is null."
     if isinstance(value, dict):
@@ -440,7 +439,8 @@ def write_results(
     settings = Settings(**{field.name: result["settings"][field.name] for field in dataclasses.fields(Settings)})
     base = Path(folder) / ("comparison" + f"_{settings.world}" * (settings.world != "rooms") + f"_{settings.levels}_levels" * (settings.levels != 3))
     tables = [format_comparison(result, metric, 1 if metric.startswith(("psnr", "fid", "fvd", "matches")) else 2) for metric in result["rows"]["autoencoded"]]
-    write_atomically(base.with_suffix(".json"), lambda path: path.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n"))
+    text = re.sub(r"\[[^][{}]*\]", lambda numbers: " ".join(numbers[0].split()), json.dumps(result, indent=1, allow_nan=False))  # a list, a line
+    write_atomically(base.with_suffix(".json"), lambda path: path.write_text(text + "\n"))
     write_atomically(base.with_suffix(".md"), lambda path: path.write_text("\n\n".join([*tables, format_leads(result), format_models(result)]) + "\n"))
     figures, world, numbers = {"rows": plot_rows(result), "curves": plot_curves(result)}, settings.open_world(root), range(1, settings.generated + 1, SHOWN)
     truth, best = world.test_episodes()[0][:, settings.context::SHOWN], longest_trained(result)
