@@ -103,7 +103,7 @@ def write_atomically(path, write):
     finally:
         temporary.unlink(missing_ok=True)
 
-# %% ../nbs/08_data.ipynb #7df771e9
+# %% ../nbs/08_data.ipynb #8bb517c7
 class RoomWalks:
     """Endless encoded walks: every pose of every room is encoded once, a walk is then a look-up.
 
@@ -141,10 +141,11 @@ class RoomWalks:
         rng = random.Random(int(torch.randint(2 ** 62, (1,), generator=generator)))
         k, views, actions = self.config.frames_per_action, [], []
         for _ in range(count):
-            start, moves = random_walk(rng, -(-num_frames // k), self.config)
-            held = np.repeat(moves, k)[:num_frames]
-            views.append(pose_index(apply_actions(np.array(start) * k, held, self.config), self.config))
-            actions.append(frame_actions(held, self.config))
+            skipped = rng.randrange(k)  # a clip may begin in the middle of an action, as the windows of a rollout do
+            start, moves = random_walk(rng, -(-(skipped + num_frames) // k), self.config)
+            held = np.repeat(moves, k)[:skipped + num_frames]
+            views.append(pose_index(apply_actions(np.array(start) * k, held, self.config), self.config)[skipped:])
+            actions.append(frame_actions(held, self.config)[skipped:])
         return rooms, torch.from_numpy(np.stack(views)), torch.stack(actions)
 
     def read(self, drawn, roles=None):

@@ -133,13 +133,26 @@ def test_sampled_walks_are_encoded_videos_with_their_actions(eye, walks, generat
     views = encode_frames(eye, render_poses(room, np.arange(len(poses)), WORLD))
     latents, actions = walks.sample(generator, 4, 30)
     assert latents.shape == (4, 30, PYRAMID.num_tokens, 4) and actions.shape == (4, 30, 6)
+    k = WORLD.frames_per_action
     for video, rows in zip(latents, actions):
-        held = rows[:, 0].numpy().astype(int)
-        torch.testing.assert_close(rows, frame_actions(held, WORLD))
-        first = (views - video[0]).abs().amax((1, 2)).argmin()  # which of all poses the walk begins with
-        path = np.concatenate([poses[first:first + 1], apply_actions(poses[first], held[1:], WORLD)])
+        first = poses[(views - video[0]).abs().amax((1, 2)).argmin()]  # which of all poses the walk begins with
+        x, y, yaw = (rows[:, [1, 2, 4]] - rows[0, [1, 2, 4]]).T.double()
+        turned = first[2] * np.pi / 2 / k - rows[0, 4].item()
+        path = np.stack([first[0] + k * (np.cos(turned) * x - np.sin(turned) * y), first[1] + k * (np.sin(turned) * x + np.cos(turned) * y),
+                         first[2] + k * yaw / (np.pi / 2)], axis=1).round().astype(int)
         error = (views[pose_index(path, WORLD)] - video).abs().mean()
         assert error < .02 < (views[0] - views[40]).abs().mean()  # they are kept in bfloat16
+        moved = [apply_actions((0, 0, 0), [action], WORLD)[0, 2] for action in rows[1:, 0].int().numpy()]
+        np.testing.assert_array_equal((np.diff(path[:, 2]) - moved) % (4 * k), 0)  # the action is the one that led to the frame
+
+
+def test_walks_begin_anywhere_in_an_action(walks):
+    "A rollout's windows do, so training has to: else a model meets half-done turns that it has never seen."
+    rows = walks.sample(torch.Generator().manual_seed(0), 64, 10)[1][:, 0]
+    turned = (torch.remainder(rows[:, 4] + np.pi, 2 * np.pi) - np.pi).abs()
+    frames_of_first_action = (rows[:, 1:3].abs().sum(1) + turned / (np.pi / 2)) * WORLD.frames_per_action
+    counts = torch.bincount(frames_of_first_action.round().int(), minlength=WORLD.frames_per_action + 1)
+    assert counts[0] == 0 and (counts[1:] > 16).all() and len(counts) == WORLD.frames_per_action + 1
 
 
 def test_sampled_walks_come_from_the_generator(walks):
