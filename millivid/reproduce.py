@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['ROWS', 'MAIN_ROWS', 'SHOWN', 'QUICK', 'Row', 'table_rows', 'Settings', 'tokenizer_name', 'run_tokenizer', 'judge',
-           'find_row', 'run_row', 'run_bounds', 'run_job', 'run_jobs', 'collect', 'reproduce', 'write_results']
+           'level_quality', 'find_row', 'run_row', 'run_bounds', 'run_job', 'run_jobs', 'collect', 'reproduce',
+           'write_results']
 
-# %% ../nbs/11_reproduce.ipynb #32ee9b7e
+# %% ../nbs/11_reproduce.ipynb #f3aa4160
 import dataclasses
 import io
 import json
@@ -29,14 +30,14 @@ from tqdm.auto import tqdm
 from .data import decode_latents, encode_frames, write_atomically
 from .evaluation import METRICS, JudgeMissing, bootstrap_interval, bound_videos, diagnose, frame_psnr, horizons
 from .hub import Generator, load_tokenizer, save_model
-from .results import BOUNDS, TITLES, extreme_episodes, format_comparison, format_leads, format_models, longest_trained, plot_curves, plot_rows, plot_strips
+from .results import BOUNDS, TITLES, extreme_episodes, format_comparison, format_leads, format_levels, format_models, longest_trained, plot_curves, plot_rows, plot_strips
 from .pyramid import PyramidConfig
 from .schedule import schedule_text, two_speeds_schedule
 from .tokenizer import MINI_TOKENIZER
 from .training import MINI_EXPERIMENTS, MINI_TOKENIZER_TRAINING, MINI_VIDEO_TRAINING, PAPER_EXPERIMENTS, Experiment, train_video
 from .worlds import WORLDS
 
-# %% ../nbs/11_reproduce.ipynb #ac55dcdb
+# %% ../nbs/11_reproduce.ipynb #072fa467
 @dataclass(frozen=True)
 class Row:
     "A model of the table and how long it is trained."
@@ -66,6 +67,7 @@ ROWS = {
     "framepack_mirrored": Row(_ablation("framepack_mirrored", frames_per_level=(2, 8, 22), denoised_per_level=(2, 4, 16))),
     "millivid_cascaded": Row(dataclasses.replace(MINI_EXPERIMENTS["millivid"], cascaded=True)),
     "rollout_upscale": Row(_ablation("rollout_upscale", num_frames=8)),
+    "rollout_upscale_long": Row(_ablation("rollout_upscale", num_frames=8), long=True),
     "two_speeds": Row(_ablation("own", text=schedule_text(two_speeds_schedule(MINI_TOKENIZER.pyramid.tokens_per_level)))),
     "millivid_plain": Row(_plain()),
     "millivid_pose_head": Row(_plain(pose_head=True), long=True),
@@ -128,7 +130,7 @@ class Settings:
 SHOWN = 4  # every fourth generated frame is kept, for the filmstrips
 QUICK = dict(tokenizer_steps=500, steps=400, long_steps=1_200, rooms=300, recordings=20, episodes=8)  # what a rough version changes
 
-# %% ../nbs/11_reproduce.ipynb #05318149
+# %% ../nbs/11_reproduce.ipynb #dcb09449
 def _add_seconds(folder, what, seconds):
     "Seconds spent on a job, over all interruptions."
     file = Path(folder) / "seconds.json"
@@ -202,6 +204,17 @@ def judge(frames, truth, seen, settings: Settings) -> dict:
     return {"metrics": result, "missing": missing}
 
 
+def level_quality(tokenizer, latents, truth) -> dict:
+    "PSNR by horizon of the frames drawn from each level alone, as far as the latents (episodes, frames, tokens, channels) have it: where does an error begin?"
+    quality = {}
+    for level in range(tokenizer.config.pyramid.num_levels):
+        tokens = latents[:, :, tokenizer.config.pyramid.level_slice(level)]
+        if tokens.shape[2] and (tokens != 0).flatten(2).any(2).all():
+            drawn = frame_psnr(decode_latents(tokenizer, tokens.flatten(0, 1), level).reshape(truth.shape), truth)
+            quality[str(level)] = {horizon: float(drawn[:, a - 1:b].mean()) for horizon, (a, b) in horizons(truth.shape[1]).items()}
+    return quality
+
+
 def find_row(name: str, root: Path) -> Row:
     "A row as `reproduce` wrote it into the folder."
     data = json.loads((Path(root) / name / "row.json").read_text())
@@ -229,11 +242,13 @@ def run_row(name: str, root: Path, settings: Settings, device="cpu", batch: int 
             for i in tqdm(range(0, len(latents), batch), desc="generating", unit="batch"):
                 some = slice(i, i + batch)
                 seeds = [settings.seed * 1_000 + number for number in range(len(latents))[some]]
-                made.append(generator.generate(latents[some], actions[some], context, end, settings.sampling_steps, seeds, progress=False)[:, context:, finest].cpu())
+                made.append(generator.generate(latents[some], actions[some], context, end, settings.sampling_steps, seeds, progress=False)[:, context:].cpu())
             write_atomically(kept, lambda path: save_file({"latents": torch.cat(made).contiguous()}, path))
     with _Timed(folder, "judge", device):
-        frames = decode_latents(tokenizer, load_file(kept)["latents"].flatten(0, 1)).reshape(truth[:, context:].shape)
+        made = load_file(kept)["latents"]
+        frames = decode_latents(tokenizer, made[:, :, finest].flatten(0, 1)).reshape(truth[:, context:].shape)
         result = judge(frames, truth[:, context:], seen, settings)
+        result["levels"] = level_quality(tokenizer, made, truth[:, context:])
         result["diagnosis"] = diagnose(generator, latents[:32], actions[:32], range(context, end, settings.generated // 4),
                                        num_steps=settings.sampling_steps, seed=settings.seed)
         if experiment.cascaded:  # its own limit: it has another tokenizer
@@ -262,6 +277,7 @@ def run_bounds(root: Path, settings: Settings, device="cpu"):
         if (average := world.average_frames()) is not None:
             rows["average_room"] = average[:, context:]
         result = {name: judge(np.ascontiguousarray(frames), truth[:, context:], seen, settings) for name, frames in rows.items()}
+        result["autoencoded"]["levels"] = level_quality(tokenizer, latents[:, context:], truth[:, context:])
         result["seen"] = {horizon: float(seen[:, a - 1:b].mean()) for horizon, (a, b) in horizons(seen.shape[1]).items()}
     write_atomically(folder / "done.json", lambda path: path.write_text(json.dumps(result)))
 
@@ -321,7 +337,7 @@ def run_jobs(names, root: Path, settings: Settings, device="cpu", workers: int =
             process.wait()
         bar.close()
 
-# %% ../nbs/11_reproduce.ipynb #d6e57c92
+# %% ../nbs/11_reproduce.ipynb #b937ca3c
 def _strict(value):
     "JSON has no nan: a mean over nothing is null."
     if isinstance(value, dict):
@@ -358,6 +374,7 @@ def collect(root: Path, rows: dict[str, Row], settings: Settings) -> dict:
         "share": share,
         "models": {name: done[name]["model"] for name in rows},
         "diagnosis": {name: done[name]["diagnosis"] for name in rows},
+        "levels": {name: result["levels"] for name, result in done.items() if result.get("levels")},
         "leads": {name: _lead(done["millivid_long" if row.long else "millivid"], done[name], settings.seed) for name, row in rows.items()
                   if ("millivid_long" if row.long else "millivid") in rows and not name.startswith("millivid")},
         "curves": {name: {metric: values["curve"] for metric, values in result["metrics"].items() if "curve" in values}
@@ -441,7 +458,7 @@ def write_results(
     tables = [format_comparison(result, metric, 1 if metric.startswith(("psnr", "fid", "fvd", "matches")) else 2) for metric in result["rows"]["autoencoded"]]
     text = re.sub(r"\[[^][{}]*\]", lambda numbers: " ".join(numbers[0].split()), json.dumps(result, indent=1, allow_nan=False))  # a list, a line
     write_atomically(base.with_suffix(".json"), lambda path: path.write_text(text + "\n"))
-    write_atomically(base.with_suffix(".md"), lambda path: path.write_text("\n\n".join([*tables, format_leads(result), format_models(result)]) + "\n"))
+    write_atomically(base.with_suffix(".md"), lambda path: path.write_text("\n\n".join([*tables, format_leads(result), format_levels(result), format_models(result)]) + "\n"))
     figures, world, numbers = {"rows": plot_rows(result), "curves": plot_curves(result)}, settings.open_world(root), range(1, settings.generated + 1, SHOWN)
     truth, best = world.test_episodes()[0][:, settings.context::SHOWN], longest_trained(result)
     films = {name: np.load(Path(root) / name / "frames.npz")["frames"] for name in result["models"]}

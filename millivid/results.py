@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['BOUNDS', 'TITLES', 'PAPER_RESULTS', 'PAPER_ABLATIONS', 'read_comparison', 'metric_title', 'format_comparison',
-           'format_leads', 'format_models', 'plot_rows', 'longest_trained', 'plot_curves', 'format_paper',
-           'format_ablations', 'plot_strips', 'extreme_episodes']
+           'format_leads', 'format_levels', 'format_models', 'plot_rows', 'longest_trained', 'plot_curves',
+           'format_paper', 'format_ablations', 'plot_strips', 'extreme_episodes']
 
 # %% ../nbs/10_results.ipynb #4fce34d3
 import json
@@ -16,12 +16,12 @@ import numpy as np
 
 from .evaluation import METRICS, ROW_NAMES
 
-# %% ../nbs/10_results.ipynb #9e521801
+# %% ../nbs/10_results.ipynb #5e460d86
 BOUNDS = ("autoencoded", "average_room", "random_context", "repeat_last", "random_episode")  # the rows that need no video model
 TITLES = {name: ROW_NAMES[name] for name in ROW_NAMES if name != "ground_truth"} | {
     "millivid_long": "MilliVid, trained longer", "framepack_long": "FramePack, trained longer", "full_resolution_long": "Full resolution, trained longer",
     "framepack_hierarchical": "FramePack, hierarchical latents", "framepack_cascaded": "FramePack, cascaded latents", "framepack_mirrored": "FramePack, mirrored",
-    "millivid_cascaded": "MilliVid, cascaded latents", "rollout_upscale": "Rollout, then upscaling", "two_speeds": "Two speeds (chapter 05)", "millivid_plain": "MilliVid, plain actions", "millivid_pose_head": "MilliVid, plain actions, pose head, trained longer",
+    "millivid_cascaded": "MilliVid, cascaded latents", "rollout_upscale": "Rollout, then upscaling", "rollout_upscale_long": "Rollout, then upscaling, trained longer", "two_speeds": "Two speeds (chapter 05)", "millivid_plain": "MilliVid, plain actions", "millivid_pose_head": "MilliVid, plain actions, pose head, trained longer",
     "average_room": "Average room, right place", "repeat_last": "Last context frame, repeated"}
 
 
@@ -78,6 +78,15 @@ def format_leads(result: dict) -> str:
     lines = ["| MilliVid is ahead by, in dB | " + " | ".join(spans) + " | long, views seen before |", "|---|" + "---:|" * (len(spans) + 1)]
     for name, lead in result["leads"].items():
         lines.append(f"| {_title(name)} | " + " | ".join(_cell(lead["psnr"][horizon], 1) for horizon in spans) + f" | {_cell(lead['psnr_seen']['long'], 1)} |")
+    return "\n".join(lines)
+
+
+def format_levels(result: dict, horizon: str = "long") -> str:
+    "PSNR of the frames drawn from each level alone at one horizon, coarsest first, as Markdown."
+    levels = sorted({int(level) for quality in result["levels"].values() for level in quality}, reverse=True)
+    lines = [f"| PSNR in dB, {horizon} horizon, drawn from | " + " | ".join(f"level {level}" for level in levels) + " |", "|---|" + "---:|" * len(levels)]
+    for name, quality in result["levels"].items():
+        lines.append(f"| {_title(name)} | " + " | ".join(f"{quality[str(level)][horizon]:.1f}" if str(level) in quality else "-" for level in levels) + " |")
     return "\n".join(lines)
 
 

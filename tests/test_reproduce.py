@@ -47,6 +47,9 @@ def test_the_result_has_rows_metrics_and_horizons(result):
     assert model["steps"] == 3 and model["tokens_per_step"] == 160 and model["parameters"] > 1e6
     assert all(seconds > 0 for parts in result["seconds"].values() for seconds in parts.values())
     assert set(result["diagnosis"]["framepack_cascaded"]) == {"forward", "turn"}
+    assert set(result["levels"]["autoencoded"]) == {"0", "1", "2"} and "0" in result["levels"]["framepack_cascaded"]
+    for name, levels in result["levels"].items():  # drawn from level 0 alone is what all other numbers are about
+        assert levels["0"] == pytest.approx({horizon: value["mean"] for horizon, value in result["rows"][name]["psnr"].items()}, abs=1e-3), name
 
 
 def test_the_share_is_zero_and_one_at_the_bounds(result):
@@ -140,7 +143,7 @@ def test_a_lead_is_taken_episode_by_episode():
 
 def test_four_levels_are_the_papers_ablations_on_a_quarter_of_the_grid(tmp_path):
     rows = table_rows(4)
-    assert set(rows) == set(ROWS) - {"two_speeds", "rollout_upscale"}
+    assert set(rows) == set(ROWS) - {"two_speeds", "rollout_upscale", "rollout_upscale_long"}
     for name, row in rows.items():
         assert row.experiment.pyramid.tokens_per_level == (64, 16, 4, 1) and row.experiment.video.num_levels == 4
         assert 256 <= row.experiment.tokens_per_step <= 341 and row.experiment.context_frames <= Settings().context, name

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tiny import assert_says
 
-from millivid.results import BOUNDS, PAPER_RESULTS, extreme_episodes, format_ablations, format_comparison, format_leads, format_models, format_paper, plot_curves, plot_rows, plot_strips, read_comparison
+from millivid.results import BOUNDS, PAPER_RESULTS, extreme_episodes, format_ablations, format_comparison, format_leads, format_levels, format_models, format_paper, plot_curves, plot_rows, plot_strips, read_comparison
 from millivid.results import metric_title
 
 SPANS = {"short": [1, 2], "medium": [3, 8], "long": [9, 24]}
@@ -23,7 +23,8 @@ def result():
     share = {name: {metric: {horizon: (mean - 10) / 20 for horizon in SPANS} for metric in ("psnr", "psnr_seen", "ssim")} for name, mean in means.items()}
     models = {name: {"tokens_per_step": 160, "steps": 1_200, "held_out_loss": .0312} for name in ("millivid", "framepack")}
     return {"settings": {"horizons": SPANS}, "rows": {name: row(mean) for name, mean in means.items()}, "share": share, "models": models,
-            "diagnosis": {name: {"forward": .005, "turn": .25} for name in models}, "seconds": {name: {"train": 540., "evaluate": 60.} for name in models},
+            "diagnosis": {name: {"forward": .005, "turn": .25} for name in models},
+            "levels": {"millivid": {"0": {"long": 20.}, "2": {"long": 17.}}, "framepack": {"0": {"long": 12.}}}, "seconds": {name: {"train": 540., "evaluate": 60.} for name in models},
             "leads": {"framepack": {metric: {horizon: {"mean": 8., "low": 7.5, "high": 8.5} for horizon in SPANS} for metric in ("psnr", "psnr_seen")}},
             "curves": {name: {"psnr_seen": [mean, None, *[mean] * 22]} for name, mean in means.items()}}
 
@@ -86,3 +87,7 @@ def test_ablations_are_ordered_like_the_papers_and_numbered_by_their_own_scores(
     lines = [line.split(" | ") for line in format_ablations(result).splitlines()[2:]]
     assert [line[0] for line in lines] == ["| MilliVid", "| MilliVid, cascaded latents", "| FramePack", "| FramePack, mirrored"]
     assert lines[1][1:] == ["0.232 (2)", "20.0 (1)", "0.434 (2)", "99.0 (1) |"] and lines[2][1:] == ["0.311 (4)", "12.0 (4)", "0.518 (3)", "12.0 (4) |"]
+
+
+def test_levels_that_a_model_does_not_make_are_dashes(result):
+    assert format_levels(result).splitlines()[2:] == ["| MilliVid | 17.0 | 20.0 |", "| FramePack | - | 12.0 |"]
