@@ -130,7 +130,7 @@ class Settings:
 SHOWN = 4  # every fourth generated frame is kept, for the filmstrips
 QUICK = dict(tokenizer_steps=500, steps=400, long_steps=1_200, rooms=300, recordings=20, episodes=8)  # what a rough version changes
 
-# %% ../nbs/11_reproduce.ipynb #dcb09449
+# %% ../nbs/11_reproduce.ipynb #65eadf91
 def _add_seconds(folder, what, seconds):
     "Seconds spent on a job, over all interruptions."
     file = Path(folder) / "seconds.json"
@@ -249,7 +249,7 @@ def run_row(name: str, root: Path, settings: Settings, device="cpu", batch: int 
         frames = decode_latents(tokenizer, made[:, :, finest].flatten(0, 1)).reshape(truth[:, context:].shape)
         result = judge(frames, truth[:, context:], seen, settings)
         result["levels"] = level_quality(tokenizer, made, truth[:, context:])
-        result["diagnosis"] = diagnose(generator, latents[:32], actions[:32], range(context, end, settings.generated // 4),
+        result["diagnosis"] = diagnose(generator, latents[:32], actions[:32], range(context, end, settings.generated // 4 + 1),  # anywhere in an action
                                        num_steps=settings.sampling_steps, seed=settings.seed)
         if experiment.cascaded:  # its own limit: it has another tokenizer
             limit = decode_latents(tokenizer, latents[:, context:, finest].flatten(0, 1)).reshape(frames.shape)
