@@ -363,25 +363,29 @@ def bootstrap_interval(
     low, high = np.percentile(means[count[chosen].sum(1) > 0], [2.5, 97.5])
     return {"mean": float(total.sum() / count.sum()), "low": float(low), "high": float(high)}
 
-# %% ../nbs/10_evaluation.ipynb #211ff994
+# %% ../nbs/10_evaluation.ipynb #340f3a63
 def diagnose(
     generator,  # hub.Generator
     latents: torch.Tensor,  # (episodes, frames, tokens, channels): true ones
     actions: torch.Tensor,  # (episodes, frames, 6)
     starts,  # first generated frames: each a fresh start with true context
-    num_frames: int = 2,  # frames looked at after each start
     num_steps: int = 4,  # noise levels of the sampler
     seed: int = 0,
 ) -> dict[str, float]:
-    "Squared error of the finest latents right after a true context: {'forward', 'turn'}, by the action that led to the frame."
-    errors = {"forward": [], "turn": []}
+    """Squared error of the finest latents right after a true context, by what the frame asks for; nan where there was none.
+
+    Returns {'forward', 'turn', 'behind'}. The first two take the next two frames by the action that led to them. 'behind' takes those of the next four frames that look more than
+    120 degrees away from each of the last five given ones.
+    """
+    errors = {"forward": [], "turn": [], "behind": []}
     for start in starts:
+        new, last = slice(start, start + 4), slice(start - 5, start)
         seeds = [seed * 1_000_003 + start * 1_009 + number for number in range(len(latents))]
-        made = generator.generate(latents[:, :start], actions, start, start + num_frames, num_steps, seeds, progress=False).cpu()
+        made = generator.generate(latents[:, :start], actions, start, new.stop, num_steps, seeds, progress=False).cpu()
         finest = generator.experiment.pyramid.level_slice(0)
-        new = slice(start, start + num_frames)
         error = (made[:, new, finest] - latents[:, new, finest]).square().mean((2, 3))
-        turn = actions[:, new, 0] > 0
-        errors["turn"].append(error[turn])
-        errors["forward"].append(error[~turn])
-    return {name: float(torch.cat(parts).mean()) for name, parts in errors.items()}
+        turn, soon = actions[:, new, 0] > 0, torch.arange(4) < 2
+        away = (actions[:, new, None, 4] - actions[:, None, last, 4]).cos() < -.5  # (episodes, new frames, given frames)
+        for kind, asked in {"forward": ~turn & soon, "turn": turn & soon, "behind": away.all(2)}.items():
+            errors[kind].append(error[asked])
+    return {kind: float(torch.cat(parts).mean()) for kind, parts in errors.items()}

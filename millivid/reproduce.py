@@ -130,7 +130,7 @@ class Settings:
 SHOWN = 4  # every fourth generated frame is kept, for the filmstrips
 QUICK = dict(tokenizer_steps=500, steps=400, long_steps=1_200, rooms=300, recordings=20, episodes=8)  # what a rough version changes
 
-# %% ../nbs/11_reproduce.ipynb #65eadf91
+# %% ../nbs/11_reproduce.ipynb #0561337e
 def _add_seconds(folder, what, seconds):
     "Seconds spent on a job, over all interruptions."
     file = Path(folder) / "seconds.json"
@@ -249,8 +249,8 @@ def run_row(name: str, root: Path, settings: Settings, device="cpu", batch: int 
         frames = decode_latents(tokenizer, made[:, :, finest].flatten(0, 1)).reshape(truth[:, context:].shape)
         result = judge(frames, truth[:, context:], seen, settings)
         result["levels"] = level_quality(tokenizer, made, truth[:, context:])
-        result["diagnosis"] = diagnose(generator, latents[:32], actions[:32], range(context, end, settings.generated // 4 + 1),  # anywhere in an action
-                                       num_steps=settings.sampling_steps, seed=settings.seed)
+        starts = range(context, end - 3, settings.generated // 9 | 1)  # an odd distance: anywhere in an action
+        result["diagnosis"] = diagnose(generator, latents, actions, starts, settings.sampling_steps, settings.seed)
         if experiment.cascaded:  # its own limit: it has another tokenizer
             limit = decode_latents(tokenizer, latents[:, context:, finest].flatten(0, 1)).reshape(frames.shape)
             result["autoencoded"] = judge(limit, truth[:, context:], seen, settings)["metrics"]
@@ -337,7 +337,7 @@ def run_jobs(names, root: Path, settings: Settings, device="cpu", workers: int =
             process.wait()
         bar.close()
 
-# %% ../nbs/11_reproduce.ipynb #b937ca3c
+# %% ../nbs/11_reproduce.ipynb #32c00d3f
 def _strict(value):
     "JSON has no nan: a mean over nothing is null."
     if isinstance(value, dict):
@@ -374,7 +374,8 @@ def collect(root: Path, rows: dict[str, Row], settings: Settings) -> dict:
         "share": share,
         "models": {name: done[name]["model"] for name in rows},
         "diagnosis": {name: done[name]["diagnosis"] for name in rows},
-        "levels": {name: result["levels"] for name, result in done.items() if result.get("levels")},
+        "levels": {name: {level: {horizon: round(value, 3) for horizon, value in quality.items()} for level, quality in result["levels"].items()}
+                   for name, result in done.items() if result.get("levels")},
         "leads": {name: _lead(done["millivid_long" if row.long else "millivid"], done[name], settings.seed) for name, row in rows.items()
                   if ("millivid_long" if row.long else "millivid") in rows and not name.startswith("millivid")},
         "curves": {name: {metric: values["curve"] for metric, values in result["metrics"].items() if "curve" in values}

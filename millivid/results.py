@@ -16,7 +16,7 @@ import numpy as np
 
 from .evaluation import METRICS, ROW_NAMES
 
-# %% ../nbs/10_results.ipynb #5e460d86
+# %% ../nbs/10_results.ipynb #de6d5da8
 BOUNDS = ("autoencoded", "average_room", "random_context", "repeat_last", "random_episode")  # the rows that need no video model
 TITLES = {name: ROW_NAMES[name] for name in ROW_NAMES if name != "ground_truth"} | {
     "millivid_long": "MilliVid, trained longer", "framepack_long": "FramePack, trained longer", "full_resolution_long": "Full resolution, trained longer",
@@ -92,11 +92,11 @@ def format_levels(result: dict, horizon: str = "long") -> str:
 
 def format_models(result: dict) -> str:
     "What each model is, what its training took, and its diagnosis with true context, as Markdown."
-    lines = ["| | tokens a step | steps of training | minutes of one core | held-out loss | error going forward | error on turns |", "|---|" + "---:|" * 6]
+    lines = ["| | tokens a step | steps of training | minutes of one core | held-out loss | error going forward | error on turns | error behind |", "|---|" + "---:|" * 7]
     for name, model in result["models"].items():
         minutes, error = sum(result["seconds"][name].values()) / 60, result["diagnosis"][name]
         lines.append(f"| {_title(name)} | {model['tokens_per_step']} | {model['steps']:,} | {minutes:.0f} | {model['held_out_loss']:.4f} | "
-                     f"{error['forward']:.3f} | {error['turn']:.3f} |")
+                     + " | ".join("-" if value is None else f"{value:.3f}" for value in error.values()) + " |")
     return "\n".join(lines)
 
 # %% ../nbs/10_results.ipynb #eef5a22f

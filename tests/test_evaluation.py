@@ -1,12 +1,18 @@
 "The numbers of the comparison, by hand."
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from millivid.evaluation import comparison_video, format_table, frame_psnr, horizons, psnr_table, random_context_frames
+from millivid.data import frame_actions
+from millivid.evaluation import comparison_video, diagnose, format_table, frame_psnr, horizons, psnr_table, random_context_frames
 from millivid.evaluation import random_frames
+from millivid.pyramid import PyramidConfig
+from millivid.world import FORWARD, TURN_LEFT, TURN_RIGHT
 
 
 @pytest.fixture
@@ -64,3 +70,48 @@ def test_comparison_video_shows_all_rows(truth):
     assert len(frames) == 2 + 6 and frames.dtype == np.uint8
     assert frames.shape[1] % 2 == frames.shape[2] % 2 == 0  # or no mp4 can hold it
     assert not np.array_equal(frames[0], frames[-1])
+
+
+# ---- the diagnosis ---------------------------------------------------------------------------------------------------
+
+class WrongByNumber:
+    "Stands in for a generator: the n-th generated frame is wrong by n in every channel of the finest level."
+
+    experiment = SimpleNamespace(pyramid=PyramidConfig((64, 64), (16, 16), 3))
+
+    def __init__(self, truth):
+        self.truth, self.calls = truth, []
+
+    def generate(self, latents, actions, start, end, num_steps, seeds, progress):
+        assert torch.equal(latents, self.truth[:, :start]) and not progress
+        self.calls.append((start, end, num_steps, tuple(seeds)))
+        made = self.truth[:, :end].clone()
+        made[:, start:, :16] += torch.arange(1., end - start + 1)[:, None, None]
+        return made
+
+
+def walk(*moves):
+    return frame_actions(np.repeat([FORWARD, FORWARD, FORWARD, *moves, FORWARD, FORWARD], 2))  # two frames a move, six frames before
+
+
+def test_diagnosis_by_hand():
+    truth = torch.randn(4, 14, 21, 16, generator=torch.Generator().manual_seed(0))
+    actions = torch.stack([walk(TURN_LEFT, TURN_LEFT), walk(TURN_LEFT, TURN_RIGHT), walk(FORWARD, TURN_LEFT), walk(TURN_RIGHT, TURN_RIGHT)])
+    generator = WrongByNumber(truth)
+    errors = diagnose(generator, truth, actions, [6], num_steps=3)
+    # the first two frames are wrong by 1 and 2: three walks turn, one goes on. Behind are the frames after 135 and 180 degrees: numbers 3 and 4 of two walks.
+    assert errors == pytest.approx({"forward": (1 + 4) / 2, "turn": (1 + 4) / 2, "behind": (9 + 16) / 2}, rel=1e-4)
+    assert generator.calls[0][:3] == (6, 10, 3) and len(set(generator.calls[0][3])) == 4
+
+
+def test_diagnosis_in_the_middle_of_a_turn():
+    truth = torch.zeros(1, 14, 21, 16)
+    errors = diagnose(WrongByNumber(truth), truth, walk(TURN_LEFT, TURN_LEFT)[None], [7])
+    # half a turn is given: frames 1 and 2 end it and begin the next, which ends with frame 3; frame 4 goes on. Both look 135 degrees away from the last given frame.
+    assert errors["turn"] == pytest.approx((1 + 4) / 2) and errors["behind"] == pytest.approx((9 + 16) / 2)
+
+
+def test_diagnosis_of_nothing_is_nan():
+    truth = torch.zeros(1, 14, 21, 16)
+    errors = diagnose(WrongByNumber(truth), truth, walk(FORWARD, FORWARD)[None], [6])
+    assert errors["forward"] == pytest.approx(2.5) and np.isnan([errors["turn"], errors["behind"]]).all()

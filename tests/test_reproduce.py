@@ -46,7 +46,7 @@ def test_the_result_has_rows_metrics_and_horizons(result):
     model = result["models"]["framepack_cascaded"]
     assert model["steps"] == 3 and model["tokens_per_step"] == 160 and model["parameters"] > 1e6
     assert all(seconds > 0 for parts in result["seconds"].values() for seconds in parts.values())
-    assert set(result["diagnosis"]["framepack_cascaded"]) == {"forward", "turn"}
+    assert set(result["diagnosis"]["framepack_cascaded"]) == {"forward", "turn", "behind"}
     assert set(result["levels"]["autoencoded"]) == {"0", "1", "2"} and "0" in result["levels"]["framepack_cascaded"]
     for name, levels in result["levels"].items():  # drawn from level 0 alone is what all other numbers are about
         assert levels["0"] == pytest.approx({horizon: value["mean"] for horizon, value in result["rows"][name]["psnr"].items()}, abs=1e-3), name
