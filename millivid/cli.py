@@ -272,7 +272,7 @@ def command_tokenize(arguments):
     print(f"{len(frames)} frames in {time.time() - started:.0f} s on {device}. Look at {out}/levels.mp4 and {out}/levels.png; "
           f"the numbers are in {out}/levels.json")
 
-# %% ../nbs/14_cli.ipynb #42fb8bf8
+# %% ../nbs/14_cli.ipynb #4ffb12dc
 class _Parser(argparse.ArgumentParser):
     "Says in one line what is wrong, as all other errors do."
 
@@ -342,7 +342,7 @@ def make_parser() -> argparse.ArgumentParser:
                        ("generated", "frames that are generated"), ("sampling-steps", "noise levels of the sampler")):
         reproduce.add_argument(f"--{name}", type=_at_least(2 if name == "episodes" else 1), help=f"{text} (default: {getattr(Settings(), name.replace('-', '_'))})")
     reproduce.add_argument("--seed", type=int)
-    reproduce.add_argument("--metrics", nargs="+", help="psnr ssim lpips dino matches fid fvd; default: psnr ssim, which need no trained weights")
+    reproduce.add_argument("--metrics", nargs="+", help="psnr ssim consistency lpips dino matches fid fvd; default: the first three, which need no trained weights")
     reproduce.add_argument("--workers", type=_at_least(1), help="jobs at a time, one thread each; default: one per core, 1 on a GPU")
     reproduce.add_argument("--device", default="auto")
     reproduce.add_argument("--job", help=argparse.SUPPRESS)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ROW_NAMES', 'METRICS', 'horizons', 'frame_psnr', 'random_frames', 'random_context_frames', 'bound_videos', 'compare',
-           'psnr_table', 'format_table', 'plot_comparison', 'comparison_video', 'plot_horizon', 'JudgeMissing',
-           'frame_ssim', 'frame_lpips', 'frame_dino', 'frame_matches', 'set_fid', 'set_fvd', 'Metric',
+           'psnr_table', 'format_table', 'plot_comparison', 'comparison_video', 'plot_horizon', 'frame_consistency',
+           'JudgeMissing', 'frame_ssim', 'frame_lpips', 'frame_dino', 'frame_matches', 'set_fid', 'set_fvd', 'Metric',
            'bootstrap_interval', 'diagnose']
 
 # %% ../nbs/10_evaluation.ipynb #86f8f4ee
@@ -193,6 +193,22 @@ def plot_horizon(videos: dict[str, np.ndarray], context: int, window: int = 9):
     figure.tight_layout()
     return figure
 
+# %% ../nbs/10_evaluation.ipynb #b700f59e
+def frame_consistency(
+    frames: np.ndarray,  # uint8 (episodes, frames, height, width, 3)
+    truth: np.ndarray,  # the same shape
+    apart: int = 32,  # frames; closer ones are often part of one window
+) -> np.ndarray:
+    "PSNR in dB of every frame against the first one of its own film whose truth is the same picture; nan where that is less than `apart` frames ago. Returns float (episodes, frames)."
+    quality = np.full(truth.shape[:2], np.nan)
+    for film, views, row in zip(frames, truth, quality):
+        first = {}
+        for number, view in enumerate(views):
+            before = first.setdefault(view.tobytes(), number)
+            if number - before >= apart:
+                row[number] = frame_psnr(film[number], film[before])
+    return quality
+
 # %% ../nbs/10_evaluation.ipynb #e3f751dc
 class JudgeMissing(ValueError):
     "A metric cannot be computed here: its library is not installed, or its trained weights are not to be had."
@@ -328,7 +344,7 @@ def set_fvd(frames, truth, features=None, window: int = 16) -> float:
             fvd.update(torch.from_numpy(np.ascontiguousarray(video[:, start:start + window])), real=real)
     return float(fvd.compute())
 
-# %% ../nbs/10_evaluation.ipynb #2c4203f9
+# %% ../nbs/10_evaluation.ipynb #06452329
 @dataclass(frozen=True)
 class Metric:
     "A judge: compares frames one by one, or sets of frames as a whole."
@@ -341,6 +357,7 @@ class Metric:
 METRICS = {
     "psnr": Metric("PSNR in dB", frame_psnr),
     "ssim": Metric("SSIM", frame_ssim),
+    "consistency": Metric("PSNR in dB to itself", frame_consistency),
     "lpips": Metric("LPIPS (AlexNet)", frame_lpips, higher_is_better=False),
     "dino": Metric("DINOv2 cosine", frame_dino),
     "matches": Metric("keypoint matches", frame_matches),

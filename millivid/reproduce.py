@@ -94,7 +94,7 @@ def table_rows(levels: int = 3) -> dict[str, Row]:
             made[name] = Row(dataclasses.replace(paper, pyramid=PyramidConfig((64, 64), (8, 8), 4), video=video, extra_budget=paper.extra_budget // 4), row.long)
     return made
 
-# %% ../nbs/11_reproduce.ipynb #f7247193
+# %% ../nbs/11_reproduce.ipynb #14b421b7
 @dataclass(frozen=True)
 class Settings:
     "How much of everything. The defaults are meant for two cores: the first three rows in less than an hour, all of them in an evening. The seconds are in the result."
@@ -110,7 +110,7 @@ class Settings:
     generated: int = 256  # frames that are generated
     sampling_steps: int = 4  # noise levels of the sampler
     seed: int = 0
-    metrics: tuple[str, ...] = ("psnr", "ssim")  # of evaluation.METRICS; the others need trained weights, which are large downloads
+    metrics: tuple[str, ...] = ("psnr", "ssim", "consistency")  # of evaluation.METRICS; the others need trained weights, which are large downloads
 
     def __post_init__(self):
         object.__setattr__(self, "metrics", tuple(dict.fromkeys(["psnr", *self.metrics])))  # the figures need it
@@ -130,7 +130,7 @@ class Settings:
 SHOWN = 4  # every fourth generated frame is kept, for the filmstrips
 QUICK = dict(tokenizer_steps=500, steps=400, long_steps=1_200, rooms=300, recordings=20, episodes=8)  # what a rough version changes
 
-# %% ../nbs/11_reproduce.ipynb #0561337e
+# %% ../nbs/11_reproduce.ipynb #3f0e4522
 def _add_seconds(folder, what, seconds):
     "Seconds spent on a job, over all interruptions."
     file = Path(folder) / "seconds.json"
@@ -196,7 +196,8 @@ def judge(frames, truth, seen, settings: Settings) -> dict:
             continue
         for suffix, keep in (("", np.ones_like(seen)), ("_seen", seen), ("_unseen", ~seen)):
             if not suffix or name in ("psnr", "ssim"):
-                kept, count = np.where(keep, values, np.nan), keep.sum(0)
+                kept = np.where(keep, values, np.nan)
+                count = np.isfinite(kept).sum(0)
                 result[name + suffix] = {horizon: bootstrap_interval(kept[:, a - 1:b], settings.seed) for horizon, (a, b) in spans.items()}
                 if name == "psnr":
                     result[name + suffix]["episodes"] = {horizon: _episode_means(kept[:, a - 1:b]) for horizon, (a, b) in spans.items()}
@@ -337,7 +338,7 @@ def run_jobs(names, root: Path, settings: Settings, device="cpu", workers: int =
             process.wait()
         bar.close()
 
-# %% ../nbs/11_reproduce.ipynb #32c00d3f
+# %% ../nbs/11_reproduce.ipynb #86a63c5e
 def _strict(value):
     "JSON has no nan: a mean over nothing is null."
     if isinstance(value, dict):
@@ -456,7 +457,7 @@ def write_results(
     "Numbers, tables and figures. Returns the path of the JSON file."
     settings = Settings(**{field.name: result["settings"][field.name] for field in dataclasses.fields(Settings)})
     base = Path(folder) / ("comparison" + f"_{settings.world}" * (settings.world != "rooms") + f"_{settings.levels}_levels" * (settings.levels != 3))
-    tables = [format_comparison(result, metric, 1 if metric.startswith(("psnr", "fid", "fvd", "matches")) else 2) for metric in result["rows"]["autoencoded"]]
+    tables = [format_comparison(result, metric, 1 if metric.startswith(("psnr", "consistency", "fid", "fvd", "matches")) else 2) for metric in result["rows"]["autoencoded"]]
     text = re.sub(r"\[[^][{}]*\]", lambda numbers: " ".join(numbers[0].split()), json.dumps(result, indent=1, allow_nan=False))  # a list, a line
     write_atomically(base.with_suffix(".json"), lambda path: path.write_text(text + "\n"))
     write_atomically(base.with_suffix(".md"), lambda path: path.write_text("\n\n".join([*tables, format_leads(result), format_levels(result), format_models(result)]) + "\n"))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from millivid.data import frame_actions
-from millivid.evaluation import comparison_video, diagnose, format_table, frame_psnr, horizons, psnr_table, random_context_frames
+from millivid.evaluation import comparison_video, diagnose, format_table, frame_consistency, frame_psnr, horizons, psnr_table, random_context_frames
 from millivid.evaluation import random_frames
 from millivid.pyramid import PyramidConfig
 from millivid.world import FORWARD, TURN_LEFT, TURN_RIGHT
@@ -70,6 +70,18 @@ def test_comparison_video_shows_all_rows(truth):
     assert len(frames) == 2 + 6 and frames.dtype == np.uint8
     assert frames.shape[1] % 2 == frames.shape[2] % 2 == 0  # or no mp4 can hold it
     assert not np.array_equal(frames[0], frames[-1])
+
+
+def test_consistency_compares_a_film_with_its_own_first_time():
+    truth = np.zeros((2, 40, 8, 8, 3), np.uint8)
+    truth[0] += np.arange(40, dtype=np.uint8)[:, None, None, None]  # every view is new ...
+    truth[0, 36] = truth[0, 38] = truth[0, 3]  # ... but for these; the second film shows one view all the time
+    frames = np.random.default_rng(0).integers(0, 200, truth.shape).astype(np.uint8)
+    frames[0, 36], frames[0, 38] = frames[0, 3] + 51, frames[0, 3]
+    quality = frame_consistency(frames, truth)
+    assert np.isfinite(quality[0]).nonzero()[0].tolist() == [36, 38] and np.isfinite(quality[1]).nonzero()[0].tolist() == list(range(32, 40))
+    np.testing.assert_allclose(quality[0, [36, 38]], [-10 * np.log10(.04), 100], rtol=1e-5)
+    np.testing.assert_allclose(quality[1, 33], frame_psnr(frames[1, 33], frames[1, 0]))
 
 
 # ---- the diagnosis ---------------------------------------------------------------------------------------------------
