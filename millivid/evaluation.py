@@ -20,14 +20,16 @@ from PIL import Image, ImageDraw, ImageFont
 from .data import decode_latents, encode_frames, frame_actions, torchvision_transforms
 from .world import Episode, plot_map
 
-# %% ../nbs/10_evaluation.ipynb #f9264c12
+# %% ../nbs/10_evaluation.ipynb #e76005e8
 ROW_NAMES = {"ground_truth": "Ground truth", "millivid": "MilliVid", "framepack": "FramePack",
              "full_resolution": "Full resolution", "autoencoded": "Autoencoded truth",
              "random_episode": "Random frame, other episode", "random_context": "Random frame of the context"}
 
 
 def horizons(num_generated: int) -> dict[str, tuple[int, int]]:
-    "The paper's horizons as first and last generated frame (counted from 1): to 1/12, to 1/3, the rest."
+    "The paper's horizons as first and last generated frame (counted from 1): to 1/12, to 1/3, the rest. Raises ValueError for less than 3 frames."
+    if num_generated < 3:
+        raise ValueError(f"{num_generated} generated frames have no three horizons: generate at least 3")
     short, medium = max(round(num_generated / 12), 1), max(round(num_generated / 3), 2)
     return {"short": (1, short), "medium": (short + 1, medium), "long": (medium + 1, num_generated)}
 
@@ -121,7 +123,7 @@ def format_table(table: dict[str, dict[str, float]], num_generated: int) -> str:
         lines.append(f"| {ROW_NAMES.get(name, name)} | " + " | ".join(f"{row[h]:.1f}" for h in spans) + " |")
     return "\n".join(lines)
 
-# %% ../nbs/10_evaluation.ipynb #b1e2f88d
+# %% ../nbs/10_evaluation.ipynb #0cefcd40
 def plot_comparison(
     videos: dict[str, np.ndarray],
     episode: Episode | None,  # the one that is shown; None: without a map
@@ -156,7 +158,7 @@ def comparison_video(
     lead: int = 24,  # context frames shown before the generated ones
 ) -> np.ndarray:
     "Episodes below each other, models side by side, with labels. Returns uint8 (frames, height, width, 3)."
-    rows = [row for row in rows if row in videos]
+    rows, lead = [row for row in rows if row in videos], min(lead, context)
     grid = np.concatenate([np.concatenate(list(videos[row][:, context - lead:]), axis=1) for row in rows], axis=2)
     grid = grid.repeat(scale, axis=1).repeat(scale, axis=2)
     cell, bar = grid.shape[2] // len(rows), 26
@@ -174,22 +176,29 @@ def comparison_video(
         out.append(np.asarray(image))
     return np.stack(out)
 
-# %% ../nbs/10_evaluation.ipynb #811a9010
-def plot_horizon(videos: dict[str, np.ndarray], context: int, window: int = 9):
-    "PSNR over the generated frames, mean over episodes, smoothed over `window` frames. Returns the figure."
+# %% ../nbs/10_evaluation.ipynb #7827f88f
+def plot_horizon(
+    videos: dict[str, np.ndarray],
+    context: int,
+    window: int = 9,  # frames that a curve is smoothed over
+    measure=frame_psnr,  # or another one of a frame and its truth
+    label: str = "PSNR (dB)",
+):
+    "A measure over the generated frames, mean over episodes, smoothed. Returns the figure."
     truth = videos["ground_truth"][:, context:]
+    window = min(window, truth.shape[1])
     figure, axis = plt.subplots(figsize=(7.5, 3.6))
     styles = {"millivid": ("#d55e00", "-"), "framepack": ("#0072b2", "-"), "full_resolution": ("#009e73", "-"),
               "autoencoded": ("black", ":"), "random_context": ("gray", "--"), "random_episode": ("gray", ":")}
     for name, (colour, line) in styles.items():
         if name in videos:
-            quality = frame_psnr(videos[name][:, context:], truth).mean(0)
+            quality = measure(videos[name][:, context:], truth).mean(0)
             smooth = np.convolve(quality, np.ones(window) / window, mode="valid")
             axis.plot(np.arange(len(smooth)) + 1 + window // 2, smooth, line, color=colour, label=ROW_NAMES[name])
     for first, _ in list(horizons(truth.shape[1]).values())[1:]:
         axis.axvline(first, color="lightgray", linewidth=1, zorder=0)
-    axis.set(xlabel="generated frame", ylabel="PSNR (dB)", ylim=(5, 42))  # room for the legend
-    axis.legend(fontsize=8, loc="upper right", ncols=2)
+    axis.set(xlabel="generated frame", ylabel=label)
+    axis.legend(fontsize=8, loc="lower center", bbox_to_anchor=(.5, 1), ncols=3, frameon=False)
     figure.tight_layout()
     return figure
 
@@ -380,7 +389,7 @@ def bootstrap_interval(
     low, high = np.percentile(means[count[chosen].sum(1) > 0], [2.5, 97.5])
     return {"mean": float(total.sum() / count.sum()), "low": float(low), "high": float(high)}
 
-# %% ../nbs/10_evaluation.ipynb #340f3a63
+# %% ../nbs/10_evaluation.ipynb #ff1ae3f6
 def diagnose(
     generator,  # hub.Generator
     latents: torch.Tensor,  # (episodes, frames, tokens, channels): true ones
@@ -388,20 +397,21 @@ def diagnose(
     starts,  # first generated frames: each a fresh start with true context
     num_steps: int = 4,  # noise levels of the sampler
     seed: int = 0,
+    frames_per_action: int = 2,  # how long an action is held
 ) -> dict[str, float]:
     """Squared error of the finest latents right after a true context, by what the frame asks for; nan where there was none.
 
-    Returns {'forward', 'turn', 'behind'}. The first two take the next two frames by the action that led to them. 'behind' takes those of the next four frames that look more than
-    120 degrees away from each of the last five given ones.
+    Returns {'forward', 'turn', 'behind'}. The first two take the next two frames by the action that led to them. 'behind' takes those frames of the next two actions that look more than
+    120 degrees away from each of the last five given frames.
     """
     errors = {"forward": [], "turn": [], "behind": []}
     for start in starts:
-        new, last = slice(start, start + 4), slice(start - 5, start)
+        new, last = slice(start, start + 2 * frames_per_action), slice(start - 5, start)
         seeds = [seed * 1_000_003 + start * 1_009 + number for number in range(len(latents))]
         made = generator.generate(latents[:, :start], actions, start, new.stop, num_steps, seeds, progress=False).cpu()
         finest = generator.experiment.pyramid.level_slice(0)
         error = (made[:, new, finest] - latents[:, new, finest]).square().mean((2, 3))
-        turn, soon = actions[:, new, 0] > 0, torch.arange(4) < 2
+        turn, soon = actions[:, new, 0] > 0, torch.arange(2 * frames_per_action) < 2
         away = (actions[:, new, None, 4] - actions[:, None, last, 4]).cos() < -.5  # (episodes, new frames, given frames)
         for kind, asked in {"forward": ~turn & soon, "turn": turn & soon, "behind": away.all(2)}.items():
             errors[kind].append(error[asked])

@@ -106,7 +106,7 @@ def _advance(game, angle, speed):
     new_x, new_y = game.get_state().game_variables[:2]
     return np.hypot(new_x - x, new_y - y) < 4 * _TICS * _SPEED  # a longer step was a teleporter
 
-# %% ../nbs/08_recording.ipynb #02eb46c7
+# %% ../nbs/08_recording.ipynb #b74147e0
 def _drawn_actions(rng):
     "The paper's policy: one bundle after the other, without end."
     return itertools.chain.from_iterable(action_bundle(rng) for _ in itertools.count())
@@ -137,7 +137,7 @@ def record_doom(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Film a walk through a level of Freedoom with the paper's action policy: deterministic from the arguments.
 
-    A forward move that is known to be blocked is left out, a given one, too. Returns frames uint8 (num_frames, image_size,
+    A forward move that is known to be blocked is left out, also one of `actions`. Returns frames uint8 (num_frames, image_size,
     image_size, 3) and actions float32 (num_frames, 6) like `frame_actions`: action, x, y, z, yaw, pitch; but here the engine measured
     the pose, in lengths of a free forward move from the start. Raises ValueError where ViZDoom is not installed, for a number out
     of range, or where the walk leaves the level.
@@ -321,7 +321,7 @@ def _keep_settings(folder, settings):
         raise ValueError(f"{folder} holds other data (an index.json, but no recording.json): use another folder")
     write_atomically(path, lambda temporary: temporary.write_text(json.dumps(settings, indent=1)))
 
-# %% ../nbs/08_recording.ipynb #5be1ad87
+# %% ../nbs/08_recording.ipynb #3534395e
 def record_episodes(
     folder,  # for <key>.frames, <key>.npy, index.json and recording.json, the settings
     seeds,  # whole numbers from 0 on, one for each episode
@@ -329,7 +329,7 @@ def record_episodes(
     context: int | None = None,  # frames of context for the overlap rule; None: plain walks
     levels=DOOM_LEVELS,  # the seed decides which
     frames_per_action: int = 4,  # the paper holds an action for 9 frames
-    image_size: int = 64,  # height and width in pixels; up to 64 is four times as fast
+    image_size: int = 64,  # height and width in pixels; up to 64 is faster
     workers: int = 2,  # processes
     progress: bool = True,
     tries: int = 1,  # with a context: walks filmed for each episode, of which the one that shows its context again most often is kept

@@ -21,9 +21,11 @@ from .tokenizer import MINI_TOKENIZER
 from .training import HELD_OUT_SEED, train_tokenizer
 from .world import WorldConfig, lattice_poses, make_room, make_test_episodes, pose_index, render_poses
 
-# %% ../nbs/09_worlds.ipynb #c6ca3c09
+# %% ../nbs/09_worlds.ipynb #0620dbd0
 class RoomWorld:
     "The painted rooms of chapter 00: rendered when they are needed."
+
+    frames_per_action = WorldConfig().frames_per_action
 
     def __init__(
         self,
@@ -61,13 +63,15 @@ class RoomWorld:
         episodes = make_test_episodes(self.episodes, self.context + self.generated, self.context)
         return np.stack([mean[pose_index(episode.poses, config)] for episode in episodes])
 
-# %% ../nbs/09_worlds.ipynb #9efbe9f6
+# %% ../nbs/09_worlds.ipynb #a46da6ae
 RECORDED_FRAMES = 512  # of a training recording; the longest clip of a schedule has 216
 TRAIN_LEVELS, TEST_LEVELS = DOOM_LEVELS[:-2], DOOM_LEVELS[-2:]  # nobody has seen the walls of a test before
 
 
 class DoomWorld:
     "Recordings of Freedoom by ViZDoom (chapter 08 recording). The odometry of this world is what the engine measured."
+
+    frames_per_action = 4
 
     def __init__(
         self,
@@ -85,7 +89,7 @@ class DoomWorld:
         "Film everything: training, held-out and test recordings, the last ones chosen by the overlap rule."
         for part, (seeds, frames, context) in self.parts.items():
             record_episodes(self.root / part, seeds, frames, context, image_size=MINI_TOKENIZER.pyramid.image_shape[0], workers=workers, progress=progress,
-                            levels=TRAIN_LEVELS if part == "train" else TEST_LEVELS, tries=4 if context else 1)
+                            levels=TRAIN_LEVELS if part == "train" else TEST_LEVELS, frames_per_action=self.frames_per_action, tries=4 if context else 1)
 
     def recorded(self, part):
         "Keys and paths of the recordings of a part, without the ends of the file names."

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import pytest
 from tiny import assert_says
@@ -70,6 +71,32 @@ def test_what_is_done_is_not_done_again(result, folder):
     again = reproduce(folder, ["framepack_cascaded"], Settings(**TOY))
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("done.json")} == before
     assert json.dumps(again) == json.dumps(result)
+
+
+def test_a_metric_that_is_asked_for_later_is_judged_later(result, folder, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    for name in ("framepack_cascaded", "bounds"):  # as if nobody had asked for SSIM
+        file = copy / name / "done.json"
+        done = json.loads(file.read_text())
+        for part in [done] if name != "bounds" else [part for part in done.values() if "metrics" in part]:
+            part["metrics"] = {metric: values for metric, values in part["metrics"].items() if not metric.startswith("ssim")}
+            part["missing"]["ssim"] = "not asked for"
+        file.write_text(json.dumps(done))
+    films = copy / "framepack_cascaded" / "generated.safetensors"
+    made = films.stat().st_mtime_ns
+    settings = Settings(**TOY)
+    few = reproduce(copy, ["framepack_cascaded"], dataclasses.replace(settings, metrics=("psnr",)), progress=False)
+    assert few["missing"]["ssim"] == "not asked for" and "ssim" not in few["rows"]["framepack_cascaded"]
+    assert reproduce(copy, ["framepack_cascaded"], settings, progress=False)["rows"] == result["rows"]
+    assert films.stat().st_mtime_ns == made
+
+
+@pytest.mark.parametrize("few", [{"episodes": 1}, {"generated": 2}])
+def test_too_little_to_judge(few):
+    with pytest.raises(ValueError) as error:
+        Settings(**TOY | few)
+    assert_says(error.value, str(*few.values()), "at least 2 episodes and 3 frames")
 
 
 def test_other_settings_need_another_folder(result, folder):
