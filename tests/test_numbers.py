@@ -1,29 +1,63 @@
-"The numbers in README and in the model cards are those that `millivid demo` left in nbs/results/demo.json."
+"The numbers in README and in the model cards are those that `millivid reproduce` left in nbs/results/comparison.json."
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from millivid.evaluation import format_table
 from millivid.hub import PACKAGED
-from millivid.reproduce import Settings
-from millivid.results import format_comparison, format_models, read_comparison
+from millivid.reproduce import ROWS, Settings
+from millivid.results import BOUNDS, format_comparison, format_models, read_comparison
+from millivid.training import MINI_EXPERIMENTS
 
 ROOT = Path(__file__).parent.parent
-RESULTS = json.loads((ROOT / "nbs" / "results" / "demo.json").read_text())
+RESULT = read_comparison(ROOT / "nbs" / "results" / "comparison.json")
+SHIPPED = {name: f"{name}_long" for name in MINI_EXPERIMENTS}  # the rows whose weights are in the package
+TABLE = [*SHIPPED.values(), *(name for name in BOUNDS if name != "repeat_last")]
 
 
-@pytest.mark.parametrize("text", [ROOT / "README.md", *(PACKAGED / f"mini-{name}" / "README.md" for name in
-                                                       ("millivid", "framepack", "full-resolution"))], ids=lambda p: p.parent.name)
-def test_table_is_the_one_of_the_demo(text):
-    assert format_table(RESULTS["psnr"], RESULTS["generated_frames"]) in text.read_text()
+def card(name):
+    return (PACKAGED / f"mini-{name.replace('_', '-')}" / "README.md").read_text()
+
+
+def gain(row):
+    "By how much the last thousand steps before the decay of the learning rate improved the held-out loss."
+    curve, last = dict(RESULT["models"][row]["held_out_curve"]), int(.6 * RESULT["models"][row]["steps"]) // 200 * 200
+    return 1 - curve[last] / curve[last - 1_000]
+
+
+def test_the_table_of_the_readme_is_that_of_the_comparison():
+    assert format_comparison(RESULT, rows=TABLE) in (ROOT / "README.md").read_text()
+
+
+def test_the_readme_says_how_much_more_training_would_have_brought():
+    gains = [f"{gain(row):.0%}" for row in SHIPPED.values()]
+    assert f"by {gains[0]} (MilliVid), {gains[1]} (FramePack) and {gains[2]} (full resolution)" in (ROOT / "README.md").read_text()
+
+
+def test_the_readme_counts_rows_and_episodes():
+    text, settings = " ".join((ROOT / "README.md").read_text().split()), RESULT["settings"]
+    assert f"{settings['episodes']} test episodes" in text and f"{settings['context']} context frames, {settings['generated']} generated frames" in text
+    assert f"{settings['long_steps']:,} steps" in text
+    assert f"{len(RESULT['models'])} of the {len(ROWS)} rows" in text or set(RESULT["models"]) == set(ROWS)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_cards_give_the_numbers_of_their_row(name):
+    text, model = card(name), RESULT["models"][SHIPPED[name]]
+    for metric in ("psnr", "psnr_seen"):
+        assert format_comparison(RESULT, metric, rows=TABLE) in text
+    losses = re.findall(r"(0\.\d{4}) at step (\d+)", text)
+    assert losses and all([int(step), float(loss)] in model["held_out_curve"] for loss, step in losses)
+    assert f"{model['steps']:,} steps" in text and f"improved it by {gain(SHIPPED[name]):.0%}" in text
+    assert json.loads((PACKAGED / f"mini-{name.replace('_', '-')}" / "history.json").read_text())["held_out"][-1]["loss"] == model["held_out_loss"]
 
 
 def test_tokenizer_card_gives_the_last_held_out_numbers():
-    last = json.loads((PACKAGED / "mini-tokenizer" / "history.json").read_text())["held_out"][-1]
-    numbers = " / ".join(f"{last[f'psnr_level{level}']:.1f}" for level in range(3))
-    assert f"{numbers} dB" in (PACKAGED / "mini-tokenizer" / "README.md").read_text()
+    last = RESULT["tokenizers"]["tokenizer"]["held_out"]
+    assert json.loads((PACKAGED / "mini-tokenizer" / "history.json").read_text())["held_out"][-1] == last
+    assert " / ".join(f"{last[f'psnr_level{level}']:.1f}" for level in range(3)) + " dB" in card("tokenizer")
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "nbs" / "results").glob("comparison*.json")), ids=lambda p: p.stem)
@@ -34,6 +68,6 @@ def test_the_tables_beside_a_comparison_are_made_from_it(file):
 
 
 def test_the_comparison_was_made_with_the_default_settings():
-    settings = read_comparison(ROOT / "nbs" / "results" / "comparison.json")["settings"]
+    settings = RESULT["settings"]
     assert {name: settings[name] for name in asdict(Settings())} == json.loads(json.dumps(asdict(Settings())))
     assert settings["generated"] >= 256 and settings["episodes"] >= 64

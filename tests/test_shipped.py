@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from millivid.data import encode_frames, frame_actions
-from millivid.evaluation import compare, frame_psnr, horizons, psnr_table
+from millivid.evaluation import compare, diagnose, frame_psnr, horizons, psnr_table
 from millivid.hub import PACKAGED, load_generator, load_tokenizer
 from millivid.tokenizer import MINI_TOKENIZER
 from millivid.training import MINI_EXPERIMENTS, psnr, random_views
@@ -60,7 +60,7 @@ def test_each_level_of_the_tokenizer_is_as_good_as_stated(tokenizer):
     with torch.no_grad():
         latents = tokenizer.encode(images)
         found = [psnr(tokenizer.decode(latents, level), images).mean().item() for level in range(3)]
-    for level, (ours, at_least) in enumerate(zip(found, (31, 29, 25))):
+    for level, (ours, at_least) in enumerate(zip(found, (29.5, 27.5, 23))):
         assert ours >= at_least and abs(ours - stated[f"psnr_level{level}"]) < .5, (level, found, stated)
     assert found[0] > found[1] + 1 > found[2] + 2, found
 
@@ -94,6 +94,18 @@ def test_the_first_frames_fit_to_the_context(videos):
     short = {name: row["short"] for name, row in psnr_table(videos, CONTEXT).items()}
     for name in ("millivid", "framepack"):
         assert short[name] > short["random_episode"] + 8, short
+
+
+def test_generation_may_begin_anywhere_in_an_action(tokenizer, generators):
+    "Else training and rollout show a model different things, and the comparison is about that."
+    episodes = [make_test_episode(number, 2 * CONTEXT, CONTEXT) for number in FRESH_EPISODES]
+    latents = torch.stack([encode_frames(tokenizer, episode.frames) for episode in episodes])
+    actions = torch.stack([frame_actions(episode.actions) for episode in episodes])
+    for name, generator in generators.items():
+        begun = [diagnose(generator, latents, actions, range(CONTEXT + skipped, 2 * CONTEXT - 4, 10)) for skipped in range(2)]
+        for kind in ("forward", "turn"):
+            low, high = sorted(errors[kind] for errors in begun)
+            assert high < 2 * low + .01, (name, kind, begun)  # in the middle is a little harder: what the rest of a turn shows is not in the context
 
 
 @pytest.mark.parametrize("method", MINI_EXPERIMENTS)
