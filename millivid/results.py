@@ -99,7 +99,7 @@ def format_models(result: dict) -> str:
                      + " | ".join("-" if value is None else f"{value:.3f}" for value in error.values()) + " |")
     return "\n".join(lines)
 
-# %% ../nbs/10_results.ipynb #eef5a22f
+# %% ../nbs/10_results.ipynb #b7ea1306
 def plot_rows(
     result: dict,  # the content of comparison.json
     metric: str = "psnr_seen",
@@ -141,6 +141,7 @@ def plot_curves(
     styles = dict(zip(BOUNDS, ("-", "-.", "--", (0, (1, 3)), ":")))
     for number, name in enumerate(rows or [*longest_trained(result), *(name for name in ("autoencoded", "average_room", "random_episode") if name in result["curves"])]):
         curve = np.array(result["curves"][name][metric], dtype=float)
+        window = min(window, len(curve))
         curve = np.convolve(curve, np.ones(window) / window, mode="valid")  # a frame without value leaves a gap
         axis.plot(np.arange(len(curve)) + 1 + window // 2, curve, styles.get(name, "-"), label=_title(name),
                   color="gray" if name in BOUNDS else colours.get(name.removesuffix("_long"), f"C{number}"))
@@ -149,7 +150,7 @@ def plot_curves(
     axis.spines[["top", "right"]].set_visible(False)
     return figure
 
-# %% ../nbs/10_results.ipynb #d1274b15
+# %% ../nbs/10_results.ipynb #66e04136
 PAPER_RESULTS = {  # Table 1 of the paper, Loopcraft, generated frames 1-64 / 65-256 / 257-768; the bounds are read off its figures and hold for all horizons
     "psnr": {"millivid": (21.78, 19.13, 16.69), "framepack": (19.17, 14.08, 11.98), "full_resolution": (17.58, 11.95, 11.02),
              "autoencoded": (30.9,) * 3, "random_episode": (11.3,) * 3},
@@ -171,7 +172,7 @@ def format_paper(
             continue
         theirs = share = ""
         if name in paper:
-            theirs = " / ".join(f"{value:.{digits}f}" for value in paper[name])
+            theirs = " / ".join(f"{value:.{digits + 1}f}" for value in paper[name])
             share = " / ".join(f"{(value - low) / (high - low):.2f}" for value, low, high in zip(paper[name], paper["random_episode"], paper["autoencoded"]))
         ours = " / ".join(f"{result['rows'][name][metric][horizon]['mean']:.{digits}f}" for horizon in spans)
         lines.append(f"| {_title(name)} | {theirs} | {share} | {ours} | " + " / ".join(f"{result['share'][name][metric][horizon]:.2f}" for horizon in spans) + " |")
