@@ -349,7 +349,7 @@ def run_jobs(names, root: Path, settings: Settings, device="cpu", workers: int =
             process.wait()
         bar.close()
 
-# %% ../nbs/11_reproduce.ipynb #8e559d9c
+# %% ../nbs/11_reproduce.ipynb #64eb1d34
 def _strict(value):
     "JSON has no nan: a mean over nothing is null."
     if isinstance(value, dict):
@@ -411,7 +411,8 @@ def _command(rows, settings):
                if getattr(settings, field.name) != (QUICK.get(field.name, field.default) if quick else field.default)]
     parts = ["--quick"] * quick + [f"--{name.replace('_', '-')} {' '.join(map(str, value)) if isinstance(value, tuple) else value}" for name, value in changed]
     known = table_rows(settings.levels)
-    parts += ["--rows", *(name for name in rows if name in known)] if quick or set(rows) != set(known) else []
+    if (chosen := [name for name in rows if name in known]) and (quick or set(rows) != set(known)):
+        parts += ["--rows", *chosen]
     return " ".join(["millivid reproduce", *parts, *(f"--own {name}.txt" for name in rows if name not in known)])
 
 

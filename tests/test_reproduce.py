@@ -9,7 +9,7 @@ from tiny import assert_says
 
 from millivid.cli import main
 from millivid.evaluation import METRICS
-from millivid.reproduce import ROWS, Row, Settings, find_row, reproduce, _lead, run_jobs, run_row, run_tokenizer, table_rows, write_results
+from millivid.reproduce import QUICK, ROWS, Row, Settings, find_row, reproduce, _command, _lead, run_jobs, run_row, run_tokenizer, table_rows, write_results
 from millivid.results import BOUNDS, TITLES, read_comparison
 from millivid.schedule import schedule_text
 
@@ -161,6 +161,14 @@ def test_a_folder_with_a_row_of_other_code_is_refused(tmp_path):
 def test_the_command_that_makes_a_table(result):
     assert result["settings"]["command"] == ("millivid reproduce --tokenizer-steps 3 --steps 3 --long-steps 4 --rooms 2 --episodes 2 --generated 24 "
                                              "--sampling-steps 2 --rows framepack_cascaded")
+
+
+def test_the_command_names_quick_rows_and_drawings():
+    quick = Settings(**QUICK)
+    assert _command(dict(ROWS), Settings()) == "millivid reproduce"
+    assert _command({"millivid": ROWS["millivid"]}, quick) == "millivid reproduce --quick --rows millivid"
+    assert _command({"millivid": ROWS["millivid"], "mine": ROWS["two_speeds"]}, Settings()) == "millivid reproduce --rows millivid --own mine.txt"
+    assert _command({"mine": ROWS["two_speeds"]}, Settings()) == "millivid reproduce --own mine.txt"
 
 
 def test_a_lead_is_taken_episode_by_episode():
