@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['BOUNDS', 'TITLES', 'PAPER_RESULTS', 'PAPER_ABLATIONS', 'read_comparison', 'metric_title', 'format_comparison',
-           'format_leads', 'format_levels', 'format_models', 'plot_rows', 'longest_trained', 'plot_curves',
-           'format_paper', 'format_ablations', 'plot_strips', 'extreme_episodes']
+           'format_leads', 'format_levels', 'format_plans', 'format_models', 'plot_rows', 'longest_trained',
+           'plot_curves', 'format_paper', 'format_ablations', 'plot_strips', 'extreme_episodes']
 
 # %% ../nbs/10_results.ipynb #4fce34d3
 import json
@@ -16,12 +16,12 @@ import numpy as np
 
 from .evaluation import METRICS, ROW_NAMES
 
-# %% ../nbs/10_results.ipynb #de6d5da8
+# %% ../nbs/10_results.ipynb #e1d81437
 BOUNDS = ("autoencoded", "average_room", "random_context", "repeat_last", "random_episode")  # the rows that need no video model
 TITLES = {name: ROW_NAMES[name] for name in ROW_NAMES if name != "ground_truth"} | {
     "millivid_long": "MilliVid, trained longer", "framepack_long": "FramePack, trained longer", "full_resolution_long": "Full resolution, trained longer",
     "framepack_hierarchical": "FramePack, hierarchical latents", "framepack_cascaded": "FramePack, cascaded latents", "framepack_mirrored": "FramePack, mirrored",
-    "millivid_cascaded": "MilliVid, cascaded latents", "rollout_upscale": "Rollout, then upscaling", "rollout_upscale_long": "Rollout, then upscaling, trained longer", "two_speeds": "Two speeds (chapter 05)", "millivid_plain": "MilliVid, plain actions", "millivid_pose_head": "MilliVid, plain actions, pose head, trained longer",
+    "millivid_cascaded": "MilliVid, cascaded latents", "rollout_upscale": "Rollout, then upscaling", "rollout_upscale_long": "Rollout, then upscaling, trained longer", "two_speeds": "Two speeds (chapter 05)", "millivid_plain": "MilliVid, plain actions, trained longer", "millivid_pose_head": "MilliVid, plain actions, pose head, trained longer",
     "average_room": "Average room, right place", "repeat_last": "Last context frame, repeated"}
 
 
@@ -87,6 +87,15 @@ def format_levels(result: dict, horizon: str = "long") -> str:
     lines = [f"| PSNR in dB, {horizon} horizon, drawn from | " + " | ".join(f"level {level}" for level in levels) + " |", "|---|" + "---:|" * len(levels)]
     for name, quality in result["levels"].items():
         lines.append(f"| {_title(name)} | " + " | ".join(f"{quality[str(level)][horizon]:.1f}" if str(level) in quality else "-" for level in levels) + " |")
+    return "\n".join(lines)
+
+
+def format_plans(result: dict) -> str:
+    "What each of two models makes of its own plan, the other's and the true one: PSNR at the long horizon, as Markdown."
+    lines = ["| PSNR in dB, long horizon, refined by | its own plan | the other's plan | the true plan |", "|---|---:|---:|---:|"]
+    for refiner, plans in result["plans"].items():
+        other, = set(plans) - {refiner, "truth"}
+        lines.append(f"| {_title(refiner)} | " + " | ".join(_cell(plans[planner]["long"], 1) for planner in (refiner, other, "truth")) + " |")
     return "\n".join(lines)
 
 

@@ -5,12 +5,14 @@ import json
 import shutil
 
 import pytest
+import torch
 from tiny import assert_says
 
 from millivid.cli import main
 from millivid.evaluation import METRICS
-from millivid.reproduce import QUICK, ROWS, Row, Settings, find_row, reproduce, _command, _lead, run_jobs, run_row, run_tokenizer, table_rows, write_results
-from millivid.results import BOUNDS, TITLES, read_comparison
+from millivid.hub import load_generator
+from millivid.reproduce import PLANS, QUICK, ROWS, Row, Settings, find_row, refine_plan, reproduce, _command, _lead, run_jobs, run_row, run_tokenizer, table_rows, write_results
+from millivid.results import BOUNDS, TITLES, format_plans, read_comparison
 from millivid.schedule import schedule_text
 
 TOY = dict(tokenizer_steps=3, steps=3, long_steps=4, rooms=2, episodes=2, generated=24, sampling_steps=2)
@@ -120,6 +122,25 @@ def test_results_are_strict_json_with_tables_and_figures(result, folder, tmp_pat
     assert read_comparison(file) == result
     assert TITLES["framepack_cascaded"] in file.with_suffix(".md").read_text()
     assert {path.name for path in tmp_path.glob("*.png")} == {f"comparison_{name}.png" for name in ("rows", "curves", "strips_framepack_cascaded")}
+
+
+def test_two_rows_exchange_their_plans(folder, result):
+    pair = PLANS["plans"]
+    plans = reproduce(folder, pair, Settings(**TOY))["plans"]
+    assert set(plans) == set(pair) and all(set(of) == {*pair, "truth"} for of in plans.values())
+    assert all(value["low"] <= value["mean"] <= value["high"] for of in plans.values() for spans in of.values() for value in spans.values())
+    assert format_plans({"plans": plans}).count("\n") == 3
+
+
+def test_a_film_refined_from_its_own_plan_is_itself():
+    generator, pyramid = load_generator("mini-millivid"), ROWS["millivid"].experiment.pyramid
+    draw = torch.Generator().manual_seed(0)
+    latents, actions = torch.randn(1, 90, sum(pyramid.tokens_per_level), 16, generator=draw), torch.zeros(1, 90, 6)
+    film = generator.generate(latents, actions, 74, 90, 2, progress=False)
+    again, other = (refine_plan(generator, latents, actions, plan[:, 74:], 74, 90, num_steps=2, progress=False) for plan in (film, latents))
+    coarsest = pyramid.level_slice(pyramid.num_levels - 1)
+    assert torch.equal(film, again)
+    assert torch.equal(other[:, 74:, coarsest], latents[:, 74:, coarsest]) and not torch.allclose(other[:, 74:, :16], film[:, 74:, :16], atol=.1)
 
 
 def test_a_row_of_your_own(folder, result, tmp_path, capsys):
