@@ -334,7 +334,7 @@ def set_fid(frames, truth, features=None) -> float:
             fid.update(part, real=real)
     return float(fid.compute())
 
-# %% ../nbs/10_evaluation.ipynb #64b50d7f
+# %% ../nbs/10_evaluation.ipynb #f8f7af94
 def set_fvd(frames, truth, features=None, window: int = 16) -> float:
     """Frechet distance between features of all windows of frames and of all true windows: 0 is the same distribution of motion.
 
@@ -344,7 +344,10 @@ def set_fvd(frames, truth, features=None, window: int = 16) -> float:
     if features is None:
         raise JudgeMissing("FVD needs the features of an I3D network: give a torch module as `features`")
     torchvision_transforms()
-    from torchmetrics.image.fid import FrechetInceptionDistance
+    try:
+        from torchmetrics.image.fid import FrechetInceptionDistance
+    except ImportError:
+        raise JudgeMissing("FVD needs torchmetrics: pip install 'millivid[metrics]'") from None
     fvd, starts = FrechetInceptionDistance(feature=features), range(0, frames.shape[1] - window + 1, window)
     if not starts:
         return float("nan")
