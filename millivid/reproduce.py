@@ -7,7 +7,7 @@ __all__ = ['ROWS', 'MAIN_ROWS', 'SHOWN', 'QUICK', 'PLANS', 'PLAN_EPISODES', 'Row
            'tokenizer_name', 'run_tokenizer', 'judge', 'level_quality', 'find_row', 'run_row', 'run_bounds',
            'refine_plan', 'run_plans', 'run_job', 'run_jobs', 'collect', 'reproduce', 'write_results']
 
-# %% ../nbs/11_reproduce.ipynb #ea942e83
+# %% ../nbs/11_reproduce.ipynb #c34a0f05
 import dataclasses
 import io
 import json
@@ -30,7 +30,7 @@ from tqdm.auto import tqdm
 from .data import decode_latents, encode_frames, write_atomically
 from .evaluation import METRICS, JudgeMissing, bootstrap_interval, bound_videos, diagnose, frame_psnr, horizons
 from .hub import Generator, load_generator, load_tokenizer, save_model
-from .results import BOUNDS, TITLES, extreme_episodes, format_comparison, format_leads, format_levels, format_models, format_plans, longest_trained, plot_curves, plot_rows, plot_strips
+from .results import BOUNDS, TITLES, extreme_episodes, format_comparison, format_leads, format_levels, format_models, format_plan_gains, format_plans, longest_trained, plot_curves, plot_rows, plot_strips
 from .pyramid import PyramidConfig
 from .schedule import schedule_text, two_speeds_schedule
 from .tokenizer import MINI_TOKENIZER
@@ -132,7 +132,7 @@ class Settings:
 SHOWN = 4  # every fourth generated frame is kept, for the filmstrips
 QUICK = dict(tokenizer_steps=500, steps=400, long_steps=1_200, rooms=300, recordings=20, episodes=8)  # what a rough version changes
 
-# %% ../nbs/11_reproduce.ipynb #74c0aada
+# %% ../nbs/11_reproduce.ipynb #f5a18109
 def _add_seconds(folder, what, seconds):
     "Seconds spent on a job, over all interruptions."
     file = Path(folder) / "seconds.json"
@@ -286,14 +286,13 @@ def run_bounds(root: Path, settings: Settings, device="cpu"):
         context = settings.context
         rows = {name: video[:, context:] for name, video in bound_videos(tokenizer, truth, latents, context, settings.seed).items()}
         rows["repeat_last"] = np.broadcast_to(truth[:, context - 1:context], truth[:, context:].shape)
-        if (average := world.average_frames()) is not None:
-            rows["average_room"] = average[:, context:]
+        rows |= {name: frames[:, context:] for name, frames in world.placed_frames().items()}
         result = {name: judge(np.ascontiguousarray(frames), truth[:, context:], seen, settings) for name, frames in rows.items()}
         result["autoencoded"]["levels"] = level_quality(tokenizer, latents[:, context:], truth[:, context:])
         result["seen"] = {horizon: float(seen[:, a - 1:b].mean()) for horizon, (a, b) in horizons(seen.shape[1]).items()}
     write_atomically(folder / "done.json", lambda path: path.write_text(json.dumps(result)))
 
-# %% ../nbs/11_reproduce.ipynb #abfb8f4e
+# %% ../nbs/11_reproduce.ipynb #c8236e14
 PLANS = {"plans": ("millivid", "rollout_upscale"), "plans_long": ("millivid_long", "rollout_upscale_long")}
 PLAN_EPISODES = 16  # the first ones: the same episodes for every pair of planner and refiner
 
@@ -310,7 +309,7 @@ def refine_plan(generator: Generator, latents, actions, plan, start: int, end: i
 
 
 def run_plans(folder: Path, pair, settings: Settings, device="cpu"):
-    "Let each of two rows refine its own plan, the other's and the true one: PSNR by horizon."
+    "Let each of two rows refine its own plan, the other's and the true one: PSNR by horizon and episode. Needs both rows."
     if (folder / "done.json").exists():
         return
     root, world, context, end = folder.parent, settings.open_world(folder.parent), settings.context, settings.context + settings.generated
@@ -329,7 +328,7 @@ def run_plans(folder: Path, pair, settings: Settings, device="cpu"):
                     seeds = [settings.seed * 1_000 + number for number in range(len(truth))]  # those of the row
                     film = refine_plan(generator, latents, actions, plan, context, end, num_steps=settings.sampling_steps, seeds=seeds, progress=False)[:, context:].cpu()
                 score = frame_psnr(decode_latents(tokenizer, film[:, :, finest].flatten(0, 1)).reshape(truth.shape), truth)
-                done[refiner][planner] = {horizon: bootstrap_interval(score[:, a - 1:b], settings.seed) for horizon, (a, b) in horizons(settings.generated).items()}
+                done[refiner][planner] = {horizon: _episode_means(score[:, a - 1:b]) for horizon, (a, b) in horizons(settings.generated).items()}
     write_atomically(folder / "done.json", lambda path: path.write_text(json.dumps(done)))
 
 # %% ../nbs/11_reproduce.ipynb #87f19d9e
@@ -390,7 +389,7 @@ def run_jobs(names, root: Path, settings: Settings, device="cpu", workers: int =
             process.wait()
         bar.close()
 
-# %% ../nbs/11_reproduce.ipynb #2a747001
+# %% ../nbs/11_reproduce.ipynb #b5ade386
 def _strict(value):
     "JSON has no nan: a mean over nothing is null."
     if isinstance(value, dict):
@@ -429,9 +428,9 @@ def collect(root: Path, rows: dict[str, Row], settings: Settings) -> dict:
         "diagnosis": {name: done[name]["diagnosis"] for name in rows},
         "levels": {name: {level: {horizon: round(value, 3) for horizon, value in quality.items()} for level, quality in result["levels"].items()}
                    for name, result in done.items() if result.get("levels")},
-        "plans": {refiner: plans for name in _plans(rows) for refiner, plans in json.loads((root / name / "done.json").read_text()).items()},
-        "leads": {name: _lead(done["millivid_long" if row.long else "millivid"], done[name], settings.seed) for name, row in rows.items()
-                  if ("millivid_long" if row.long else "millivid") in rows and not name.startswith("millivid")},
+        "plans": {name: _exchange(json.loads((root / name / "done.json").read_text()), PLANS[name], settings.seed) for name in _plans(rows)},
+        "leads": {name: _lead(done[best], done[name], settings.seed) for name, row in rows.items()
+                  if (best := "millivid_long" if row.long else "millivid") in rows and name != best},
         "curves": {name: {metric: values["curve"] for metric, values in result["metrics"].items() if "curve" in values}
                    for name, result in done.items()},
         "tokenizers": {name: json.loads((root / name / "done.json").read_text()) for name in tokenizers},
@@ -440,10 +439,25 @@ def collect(root: Path, rows: dict[str, Row], settings: Settings) -> dict:
     })
 
 
+def _difference(ours, theirs, seed):
+    "Mean and 95% interval of the difference of two lists of numbers by horizon, one number per episode."
+    return {horizon: bootstrap_interval(np.array([ours[horizon], theirs[horizon]], dtype=float).T @ [[1.], [-1.]], seed) for horizon in ours}
+
+
 def _lead(ours, theirs, seed):
     "How many decibels MilliVid is ahead at each horizon, episode by episode: mean and 95% interval."
-    return {metric: {horizon: bootstrap_interval(np.array([ours["metrics"][metric]["episodes"][horizon], theirs["metrics"][metric]["episodes"][horizon]], dtype=float)
-                                                 .T @ [[1.], [-1.]], seed) for horizon in ours["metrics"][metric]["episodes"]} for metric in ("psnr", "psnr_seen")}
+    return {metric: _difference(ours["metrics"][metric]["episodes"], theirs["metrics"][metric]["episodes"], seed) for metric in ("psnr", "psnr_seen")}
+
+
+def _exchange(episodes, pair, seed):
+    "What `run_plans` left, {refiner: {planner: {horizon: [PSNR of each episode]}}}, as means, and what the second row's plan and refinement bring."
+    first, second = (episodes[name] for name in pair)
+    a, b = pair
+    return {"psnr": {refiner: {planner: {horizon: bootstrap_interval(np.array(scores, dtype=float)[:, None], seed) for horizon, scores in spans.items()}
+                               for planner, spans in plans.items()} for refiner, plans in episodes.items()},
+            "gains": {"plan_first": _difference(first[b], first[a], seed), "plan_second": _difference(second[b], second[a], seed),
+                      "refinement_first": _difference(second[a], first[a], seed), "refinement_second": _difference(second[b], first[b], seed),
+                      "refinement_truth": _difference(second["truth"], first["truth"], seed)}}
 
 
 def _command(rows, settings):
@@ -521,7 +535,7 @@ def write_results(
     tables = [format_comparison(result, metric, 1 if metric.startswith(("psnr", "consistency", "fid", "fvd", "matches")) else 2) for metric in result["rows"]["autoencoded"]]
     text = re.sub(r"\[[^][{}]*\]", lambda numbers: " ".join(numbers[0].split()), json.dumps(result, indent=1, allow_nan=False))  # a list, a line
     write_atomically(base.with_suffix(".json"), lambda path: path.write_text(text + "\n"))
-    write_atomically(base.with_suffix(".md"), lambda path: path.write_text("\n\n".join([*tables, format_leads(result), format_levels(result), *([format_plans(result)] if result["plans"] else []), format_models(result)]) + "\n"))
+    write_atomically(base.with_suffix(".md"), lambda path: path.write_text("\n\n".join([*tables, format_leads(result), format_levels(result), *([format_plans(result), format_plan_gains(result)] if result["plans"] else []), format_models(result)]) + "\n"))
     figures, world, numbers = {"rows": plot_rows(result), "curves": plot_curves(result)}, settings.open_world(root), range(1, settings.generated + 1, SHOWN)
     truth, best = world.test_episodes()[0][:, settings.context::SHOWN], longest_trained(result)
     films = {name: np.load(Path(root) / name / "frames.npz")["frames"] for name in result["models"]}
@@ -533,8 +547,8 @@ def write_results(
     if best:
         episode = extreme_episodes(score[best[0]])["median"]
         lines = [("truth", truth[episode]), *((f"{TITLES[name]}\n{score[name][episode]:.1f} dB".replace(", ", "\n"), films[name][episode]) for name in best)]
-        if (average := world.average_frames()) is not None:
-            lines.append(("Average room", average[episode, settings.context::SHOWN]))
+        if placed := world.placed_frames():
+            lines.append(("Average room", placed["average_room"][episode, settings.context::SHOWN]))
         figures["strips"] = plot_strips(lines, numbers)
     for name, figure in figures.items():
         figure.savefig(drawn := io.BytesIO(), dpi=90, format="png")

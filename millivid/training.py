@@ -8,7 +8,7 @@ __all__ = ['MINI_TOKENIZER_TRAINING', 'MINI_VIDEO_TRAINING', 'HELD_OUT_SEED', 'M
            'Optimizers', 'step_generator', 'train', 'random_views', 'train_tokenizer', 'draw_noise', 'video_loss',
            'framepack_loss', 'Experiment', 'video_loss_of_step', 'train_video', 'plot_history']
 
-# %% ../nbs/09_training.ipynb #9f54b029
+# %% ../nbs/09_training.ipynb #604ff6da
 import json
 import math
 import pickle
@@ -26,7 +26,7 @@ from .data import StepSampler, frames_to_images, write_atomically
 from .diffusion import diffusion_loss
 from .layers import TRANSFORMER_SIZES, bfloat16_is_fast
 from .pyramid import PyramidConfig
-from .schedule import Schedule, framepack_schedule, full_resolution_schedule, millivid_schedule, schedule_from_text, upscale_schedule
+from .schedule import DENOISED, Schedule, framepack_schedule, full_resolution_schedule, millivid_schedule, schedule_from_text, upscale_schedule
 from .tokenizer import MINI_TOKENIZER, Tokenizer, TokenizerConfig, psnr, tokenizer_loss
 from .video import FramePackModel, Tokens, VideoConfig, VideoModel
 from .world import WorldConfig, lattice_poses, make_room, render_poses
@@ -258,7 +258,7 @@ def framepack_loss(model, grid, actions, generator, dropout=.1):
 
     return _ask_for_pose(model, diffusion_loss(predict, x, denoised, eps, t, keep))
 
-# %% ../nbs/09_training.ipynb #45cf4795
+# %% ../nbs/09_training.ipynb #d1e6896b
 METHODS = ("millivid", "full_resolution", "framepack", "framepack_hierarchical", "framepack_mirrored", "rollout_upscale", "upscale", "own")
 
 
@@ -321,6 +321,14 @@ class Experiment:
         base = self.pyramid.tokens_per_level[0]
         return base * self.video.framepack_denoised + sum(
             frames * base // 4 ** level for level, frames in enumerate(self.video.framepack_context))
+
+    @property
+    def predicted_tokens(self) -> float:
+        "How many tokens of a training step are predicted, not given: the mean over the steps as training draws them."
+        if self.method == "framepack":
+            return float(self.pyramid.tokens_per_level[0] * self.video.framepack_denoised)
+        schedule = self.schedule()
+        return float(schedule.probabilities @ ((schedule.roles == DENOISED).sum(-1) @ np.array(schedule.tokens_per_level)))
 
 # %% ../nbs/09_training.ipynb #29009a70
 def _paper(method, framepack_context=(), framepack_denoised=0, **settings):

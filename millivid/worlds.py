@@ -21,7 +21,7 @@ from .tokenizer import MINI_TOKENIZER
 from .training import HELD_OUT_SEED, train_tokenizer
 from .world import WorldConfig, lattice_poses, make_room, make_test_episodes, pose_index, render_poses
 
-# %% ../nbs/09_worlds.ipynb #0620dbd0
+# %% ../nbs/09_worlds.ipynb #c2d19c12
 class RoomWorld:
     "The painted rooms of chapter 00: rendered when they are needed."
 
@@ -56,14 +56,16 @@ class RoomWorld:
         return (np.stack([episode.frames for episode in episodes]), torch.stack([frame_actions(episode.actions, episode.config) for episode in episodes]),
                 np.stack([np.isin(row[self.context:], row[:self.context]) for row in views]))
 
-    def average_frames(self, count: int = 256):
-        "What somebody would paint who knows the way but no room: at every frame of the test episodes the mean of `count` training rooms, seen from its pose."
+    def placed_frames(self, count: int = 256) -> dict[str, np.ndarray]:
+        """What somebody would paint who knows the way but not the room: at every frame of the test episodes the mean of `count` training rooms, seen
+        from its pose ("average_room"), or sharply one of them ("other_room")."""
         config, every = WorldConfig(), np.arange(len(lattice_poses(WorldConfig())))
-        mean = np.mean([render_poses(make_room(seed, config), every, config) for seed in range(count)], axis=0).round().astype(np.uint8)
-        episodes = make_test_episodes(self.episodes, self.context + self.generated, self.context)
-        return np.stack([mean[pose_index(episode.poses, config)] for episode in episodes])
+        views = [render_poses(make_room(seed, config), every, config) for seed in range(max(count, self.episodes))]
+        mean = np.mean(views[:count], axis=0).round().astype(np.uint8)
+        where = [pose_index(episode.poses, config) for episode in make_test_episodes(self.episodes, self.context + self.generated, self.context)]
+        return {"average_room": np.stack([mean[pose] for pose in where]), "other_room": np.stack([view[pose] for view, pose in zip(views, where)])}
 
-# %% ../nbs/09_worlds.ipynb #a46da6ae
+# %% ../nbs/09_worlds.ipynb #21312087
 RECORDED_FRAMES = 512  # of a training recording; the longest clip of a schedule has 216
 TRAIN_LEVELS, TEST_LEVELS = DOOM_LEVELS[:-2], DOOM_LEVELS[-2:]  # nobody has seen the walls of a test before
 
@@ -127,8 +129,9 @@ class DoomWorld:
         return (np.stack([read_frames(f"{path}.frames") for path in paths]), actions,
                 np.stack([seen_views(rows.numpy(), context)[context:] for rows in actions]))
 
-    def average_frames(self):
-        "None: pictures of other levels have no common pose."
+    def placed_frames(self):
+        "Nothing: pictures of other levels have no common pose."
+        return {}
 
 
 WORLDS = {"rooms": RoomWorld, "doom": DoomWorld}

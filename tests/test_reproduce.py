@@ -10,9 +10,9 @@ from tiny import assert_says
 
 from millivid.cli import main
 from millivid.evaluation import METRICS
-from millivid.hub import load_generator
+from millivid.hub import Generator, load_generator
 from millivid.reproduce import PLANS, QUICK, ROWS, Row, Settings, find_row, refine_plan, reproduce, _command, _lead, run_jobs, run_row, run_tokenizer, table_rows, write_results
-from millivid.results import BOUNDS, TITLES, format_plans, read_comparison
+from millivid.results import BOUNDS, TITLES, format_plan_gains, format_plans, read_comparison
 from millivid.schedule import schedule_text
 
 TOY = dict(tokenizer_steps=3, steps=3, long_steps=4, rooms=2, episodes=2, generated=24, sampling_steps=2)
@@ -32,6 +32,8 @@ def test_rows_have_the_same_size_and_nearly_the_same_budget():
     tokens = {name: row.experiment.tokens_per_step for name, row in ROWS.items()}
     assert all(144 <= count <= 176 for count in tokens.values()), tokens  # 160, within ten percent
     assert len({row.experiment.video.transformer for row in ROWS.values()}) == 1
+    predicted = {name: ROWS[name].experiment.predicted_tokens for name in ("millivid", "framepack", "full_resolution", "framepack_mirrored", "rollout_upscale")}
+    assert predicted == pytest.approx({"millivid": 32, "framepack": 2 * 16, "full_resolution": 5 * 16, "framepack_mirrored": 2 * (16 + 4 + 1) + 4 * 4 + 16, "rollout_upscale": (72 + 2 * 64) / 3})
     assert all(row.experiment.context_frames <= Settings().context for row in ROWS.values())
     assert {name for name, row in ROWS.items() if not row.experiment.video.odometry} == {"millivid_plain", "millivid_pose_head"}
     assert set(ROWS) | set(BOUNDS) == set(TITLES)
@@ -127,13 +129,20 @@ def test_results_are_strict_json_with_tables_and_figures(result, folder, tmp_pat
 def test_two_rows_exchange_their_plans(folder, result):
     pair = PLANS["plans"]
     plans = reproduce(folder, pair, Settings(**TOY))["plans"]
-    assert set(plans) == set(pair) and all(set(of) == {*pair, "truth"} for of in plans.values())
-    assert all(value["low"] <= value["mean"] <= value["high"] for of in plans.values() for spans in of.values() for value in spans.values())
-    assert format_plans({"plans": plans}).count("\n") == 3
+    psnr, gains = plans["plans"]["psnr"], plans["plans"]["gains"]
+    assert set(psnr) == set(pair) and all(set(of) == {*pair, "truth"} for of in psnr.values())
+    for name, first, second in (("plan_first", psnr[pair[0]][pair[0]], psnr[pair[0]][pair[1]]), ("plan_second", psnr[pair[1]][pair[0]], psnr[pair[1]][pair[1]]),
+                                ("refinement_first", psnr[pair[0]][pair[0]], psnr[pair[1]][pair[0]]), ("refinement_truth", psnr[pair[0]]["truth"], psnr[pair[1]]["truth"])):
+        for horizon, gain in gains[name].items():
+            assert gain["mean"] == pytest.approx(second[horizon]["mean"] - first[horizon]["mean"], abs=1e-3) and gain["low"] <= gain["mean"] <= gain["high"]
+    again = {"plans": plans, "settings": {"horizons": dict.fromkeys(("short", "medium", "long"))}}
+    assert format_plans(again).count("\n") == 3 and format_plan_gains(again).count("\n") == 6
 
 
-def test_a_film_refined_from_its_own_plan_is_itself():
-    generator, pyramid = load_generator("mini-millivid"), ROWS["millivid"].experiment.pyramid
+@pytest.mark.parametrize("method", ["millivid", "rollout_upscale"])
+def test_a_film_refined_from_its_own_plan_is_itself(method):
+    experiment = ROWS[method].experiment
+    generator, pyramid = Generator(load_generator("mini-millivid").model, experiment), experiment.pyramid  # the models differ in nothing but their schedule
     draw = torch.Generator().manual_seed(0)
     latents, actions = torch.randn(1, 90, sum(pyramid.tokens_per_level), 16, generator=draw), torch.zeros(1, 90, 6)
     film = generator.generate(latents, actions, 74, 90, 2, progress=False)

@@ -1,6 +1,7 @@
 "The tables and figures of a comparison, from numbers that are made up."
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from tiny import assert_says
 
 from millivid.results import BOUNDS, PAPER_RESULTS, extreme_episodes, format_ablations, format_comparison, format_leads, format_levels, format_models, format_paper, plot_curves, plot_rows, plot_strips, read_comparison
 from millivid.results import metric_title
+from millivid.training import MINI_EXPERIMENTS
 
 SPANS = {"short": [1, 2], "medium": [3, 8], "long": [9, 24]}
 
@@ -19,9 +21,9 @@ def row(mean):
 
 @pytest.fixture
 def result():
-    means = {"millivid": 20., "framepack": 12.} | dict(zip(BOUNDS, (30., 14., 11., 9., 10.)))
+    means = {"millivid": 20., "framepack": 12.} | dict(zip(BOUNDS, (30., 14., 12., 11., 9., 10.)))
     share = {name: {metric: {horizon: (mean - 10) / 20 for horizon in SPANS} for metric in ("psnr", "psnr_seen", "ssim")} for name, mean in means.items()}
-    models = {name: {"tokens_per_step": 160, "steps": 1_200, "held_out_loss": .0312} for name in ("millivid", "framepack")}
+    models = {name: {"tokens_per_step": 160, "steps": 1_200, "held_out_loss": .0312, "experiment": asdict(MINI_EXPERIMENTS[name])} for name in ("millivid", "framepack")}
     return {"settings": {"horizons": SPANS}, "rows": {name: row(mean) for name, mean in means.items()}, "share": share, "models": models,
             "diagnosis": {name: {"forward": .005, "turn": .25, "behind": None} for name in models},
             "levels": {"millivid": {"0": {"long": 20.}, "2": {"long": 17.}}, "framepack": {"0": {"long": 12.}}}, "seconds": {name: {"train": 540., "evaluate": 60.} for name in models},
@@ -41,7 +43,7 @@ def test_what_has_no_mean_is_a_dash(result):
 
 
 def test_models_and_diagnosis(result):
-    assert "| FramePack | 160 | 1,200 | 10 | 0.0312 | 0.005 | 0.250 | - |" in format_models(result)
+    assert "| FramePack | 160 | 32 | 1,200 | 10 | 0.0312 | 0.005 | 0.250 | - |" in format_models(result)
 
 
 def test_leads(result):
