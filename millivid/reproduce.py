@@ -132,7 +132,7 @@ class Settings:
 SHOWN = 4  # every fourth generated frame is kept, for the filmstrips
 QUICK = dict(tokenizer_steps=500, steps=400, long_steps=1_200, rooms=300, recordings=20, episodes=8)  # what a rough version changes
 
-# %% ../nbs/11_reproduce.ipynb #f5a18109
+# %% ../nbs/11_reproduce.ipynb #531238e5
 def _add_seconds(folder, what, seconds):
     "Seconds spent on a job, over all interruptions."
     file = Path(folder) / "seconds.json"
@@ -286,6 +286,7 @@ def run_bounds(root: Path, settings: Settings, device="cpu"):
         context = settings.context
         rows = {name: video[:, context:] for name, video in bound_videos(tokenizer, truth, latents, context, settings.seed).items()}
         rows["repeat_last"] = np.broadcast_to(truth[:, context - 1:context], truth[:, context:].shape)
+        rows["average_context"] = np.broadcast_to(truth[:, :context].mean(1, keepdims=True).round().astype(np.uint8), truth[:, context:].shape)
         rows |= {name: frames[:, context:] for name, frames in world.placed_frames().items()}
         result = {name: judge(np.ascontiguousarray(frames), truth[:, context:], seen, settings) for name, frames in rows.items()}
         result["autoencoded"]["levels"] = level_quality(tokenizer, latents[:, context:], truth[:, context:])

@@ -14,7 +14,7 @@ from millivid.training import MINI_EXPERIMENTS
 ROOT = Path(__file__).parent.parent
 RESULT = read_comparison(ROOT / "nbs" / "results" / "comparison.json")
 SHIPPED = {name: f"{name}_long" for name in MINI_EXPERIMENTS}  # the rows whose weights are in the package
-TABLE = [*SHIPPED.values(), *(name for name in BOUNDS if name != "repeat_last")]
+TABLE = [*SHIPPED.values(), "rollout_upscale_long", *(name for name in BOUNDS if name != "repeat_last")]
 
 
 def card(name):
