@@ -18,7 +18,7 @@ import numpy as np
 from .evaluation import METRICS, ROW_NAMES
 from .training import Experiment
 
-# %% ../nbs/10_results.ipynb #2b113f52
+# %% ../nbs/10_results.ipynb #fae5d896
 BOUNDS = ("autoencoded", "average_room", "average_context", "other_room", "random_context", "repeat_last", "random_episode")  # the rows that need no video model
 BOUND_STYLES = ("-", "-.", (0, (8, 2)), (0, (5, 1, 1, 1, 1, 1)), "--", (0, (1, 3)), ":")  # of their lines
 TITLES = {name: ROW_NAMES[name] for name in ROW_NAMES if name != "ground_truth"} | {
@@ -107,11 +107,12 @@ def format_plan_gains(result: dict) -> str:
     "What the second of two models' plan, and its refinement, bring to a film, episode by episode, as Markdown."
     spans = result["settings"]["horizons"]
     lines = ["| gain in dB | " + " | ".join(spans) + " |", "|---|" + "---:|" * len(spans)]
-    for plans in result["plans"].values():
-        first, second = map(_title, plans["psnr"])
-        words = {"plan_first": f"plan of {second} instead of {first}, refined by {first}", "plan_second": "the same, refined by the other",
-                 "refinement_first": f"refined by {second} instead of {first}, plan of {first}", "refinement_second": "the same, plan of the other", "refinement_truth": "the same, true plan"}
-        lines += [f"| {text} | " + " | ".join(_cell(plans["gains"][name][horizon], 1) for horizon in spans) + " |" for name, text in words.items()]
+    for name, plans in result["plans"].items():
+        first, second = (_title(row.removesuffix("_long")) for row in plans["psnr"])
+        words = {"plan_first": f"plan of {second} instead of {first}, refined by {first}", "plan_second": f"plan of {second} instead of {first}, refined by {second}",
+                 "refinement_first": f"refined by {second} instead of {first}, plan of {first}", "refinement_second": f"refined by {second} instead of {first}, plan of {second}",
+                 "refinement_truth": f"refined by {second} instead of {first}, true plan"}
+        lines += [f"| {text}{' (trained longer)' * name.endswith('_long')} | " + " | ".join(_cell(plans["gains"][gain][horizon], 1) for horizon in spans) + " |" for gain, text in words.items()]
     return "\n".join(lines)
 
 
