@@ -125,7 +125,7 @@ def format_models(result: dict) -> str:
                      + " | ".join("-" if value is None else f"{value:.3f}" for value in error.values()) + " |")
     return "\n".join(lines)
 
-# %% ../nbs/10_results.ipynb #eac2d34a
+# %% ../nbs/10_results.ipynb #0246450c
 def plot_rows(
     result: dict,  # the content of comparison.json
     metric: str = "psnr_seen",
@@ -157,7 +157,7 @@ def longest_trained(result: dict) -> list[str]:
 
 def plot_curves(
     result: dict,  # the content of comparison.json
-    rows=None,  # names of rows; default: the three methods, trained longest, and three bounds
+    rows=None,  # names of rows; default: the three methods, trained longest, and four bounds
     metric: str = "psnr_seen",
     window: int = 9,  # frames that a curve is smoothed over
 ):
@@ -165,7 +165,7 @@ def plot_curves(
     figure, axis = plt.subplots(figsize=(8, 3.6), layout="constrained")
     colours = {"millivid": "#d55e00", "framepack": "#0072b2", "full_resolution": "#009e73"}
     styles = dict(zip(BOUNDS, BOUND_STYLES))
-    for number, name in enumerate(rows or [*longest_trained(result), *(name for name in ("autoencoded", "average_room", "random_episode") if name in result["curves"])]):
+    for number, name in enumerate(rows or [*longest_trained(result), *(name for name in ("autoencoded", "average_room", "average_context", "random_episode") if name in result["curves"])]):
         curve = np.array(result["curves"][name][metric], dtype=float)
         window = min(window, len(curve))
         curve = np.convolve(curve, np.ones(window) / window, mode="valid")  # a frame without value leaves a gap

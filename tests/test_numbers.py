@@ -71,3 +71,9 @@ def test_the_comparison_was_made_with_the_default_settings():
     settings = RESULT["settings"]
     assert {name: settings[name] for name in asdict(Settings())} == json.loads(json.dumps(asdict(Settings())))
     assert settings["generated"] >= 256 and settings["episodes"] >= 64
+
+
+def test_what_the_readme_says_of_the_second_world():
+    rows = read_comparison(ROOT / "nbs" / "results" / "comparison_doom.json")["rows"]
+    for horizon in ("short", "medium", "long"):
+        assert all(rows[name]["psnr"][horizon]["mean"] < rows["average_context"]["psnr"][horizon]["mean"] for name in MINI_EXPERIMENTS)
