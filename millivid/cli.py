@@ -6,13 +6,14 @@
 __all__ = ['command_train', 'command_demo', 'release_comparison', 'command_demo_release', 'command_measure', 'command_reproduce',
            'command_record', 'command_tokenize', 'make_parser', 'main']
 
-# %% ../nbs/14_cli.ipynb #19ae213d
+# %% ../nbs/14_cli.ipynb #7d8ba55c
 import argparse
 import dataclasses
 import json
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -183,13 +184,12 @@ def command_measure(arguments):
     for what, seconds, gigabytes in measure_full_size(arguments.model, device):
         print(f"| {what} | {seconds:.1f} | {gigabytes:.1f} |", flush=True)
 
-# %% ../nbs/14_cli.ipynb #af0f3a16
+# %% ../nbs/14_cli.ipynb #cf02683d
 def command_reproduce(arguments):
     "millivid reproduce"
     root = Path(arguments.out or "runs/reproduce" + "_doom" * (arguments.world == "doom") + "_4_levels" * (arguments.levels == 4) + "_quick" * arguments.quick)
     if arguments.job:  # one of the processes that the command starts
         torch.set_num_threads(1)
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that its time is written down and no file stays half-written
         settings = Settings(**json.loads((root / "settings.json").read_text()))
         return run_job(arguments.job, root, settings, choose_device(arguments.device))
     device, started = choose_device(arguments.device), time.time()
@@ -207,15 +207,19 @@ def command_reproduce(arguments):
         own = Experiment("own", main.pyramid, main.video, text=Path(arguments.own).read_text())
         print(f"{arguments.own}: at most {own.tokens_per_step} tokens a step, {main.tokens_per_step} in MilliVid")  # and says what is wrong with it
         rows[Path(arguments.own).stem] = Row(own)
-    workers = arguments.workers or (1 if device.type == "cuda" else os.cpu_count())
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    workers = arguments.workers or (1 if device.type == "cuda" else cores)
     result = reproduce(root, rows, settings, str(device), workers)
     whole = settings == Settings(world=settings.world, levels=settings.levels) and set(rows) == set(known)
-    file = write_results(result, root, Path(arguments.results or ("nbs/results" if whole else f"out/{root.name}")))
+    file = write_results(result, root, Path(arguments.results or ("nbs/results" if whole else f"out/{root.name}" + (f"_{Path(arguments.own).stem}" if arguments.own else ""))))
     print(file.with_suffix(".md").read_text())
+    for name, reason in result["missing"].items():
+        if reason != "not asked for":
+            print(f"not measured: {name}, because {reason}")
     spent = sum(sum(parts.values()) for parts in result["seconds"].values())
     print(f"{time.time() - started:.0f} s now, {spent:.0f} s of one core in all. The numbers are in {file}")
 
-# %% ../nbs/14_cli.ipynb #b0e4e317
+# %% ../nbs/14_cli.ipynb #ee74505c
 def command_record(arguments):
     "millivid record"
     many = arguments.episodes > 1
@@ -231,6 +235,8 @@ def command_record(arguments):
         raise ValueError(f"--context {arguments.context} belongs to a data set: add --episodes with a number above 1")
     if out.suffix.lower() != ".mp4":
         raise ValueError(f"--out {out} is not an mp4: give a file name such as walk.mp4")
+    if not 0 <= arguments.crf <= 51:
+        raise ValueError(f"--crf {arguments.crf} is out of range: H.264 takes 0 (lossless) to 51 (worst)")
     if arguments.size % 2:
         raise ValueError(f"--size {arguments.size} is odd: H.264 needs an even number of pixels")
     level = arguments.level or "MAP04"
@@ -272,7 +278,7 @@ def command_tokenize(arguments):
     print(f"{len(frames)} frames in {time.time() - started:.0f} s on {device}. Look at {out}/levels.mp4 and {out}/levels.png; "
           f"the numbers are in {out}/levels.json")
 
-# %% ../nbs/14_cli.ipynb #4ffb12dc
+# %% ../nbs/14_cli.ipynb #03fbe232
 class _Parser(argparse.ArgumentParser):
     "Says in one line what is wrong, as all other errors do."
 
@@ -340,8 +346,8 @@ def make_parser() -> argparse.ArgumentParser:
                        ("long-steps", "training steps of the rows that are trained longer"), ("rooms", "training rooms"),
                        ("recordings", "doom: training recordings"), ("episodes", "test episodes"), ("context", "frames that are given"),
                        ("generated", "frames that are generated"), ("sampling-steps", "noise levels of the sampler")):
-        reproduce.add_argument(f"--{name}", type=_at_least(2 if name == "episodes" else 1), help=f"{text} (default: {getattr(Settings(), name.replace('-', '_'))})")
-    reproduce.add_argument("--seed", type=int)
+        reproduce.add_argument(f"--{name}", type=_at_least(2 if name in ("episodes", "sampling-steps") else 1), help=f"{text} (default: {getattr(Settings(), name.replace('-', '_'))})")
+    reproduce.add_argument("--seed", type=_at_least(0), help="default: 0")
     reproduce.add_argument("--metrics", nargs="+", help="psnr ssim consistency lpips dino matches fid fvd; default: the first three, which need no trained weights")
     reproduce.add_argument("--workers", type=_at_least(1), help="jobs at a time, one thread each; default: one per core, 1 on a GPU")
     reproduce.add_argument("--device", default="auto")
@@ -383,6 +389,10 @@ def main(arguments=None):
     arguments = make_parser().parse_args(arguments)
     if getattr(arguments, "threads", None):
         torch.set_num_threads(arguments.threads)
+    for stop in ("SIGTERM", "SIGHUP"):  # end as after an exception: times are written down, no file stays half-written, no process is left behind
+        number = getattr(signal, stop, None)
+        if number and threading.current_thread() is threading.main_thread() and signal.getsignal(number) == signal.SIG_DFL:  # not under nohup
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         arguments.run(arguments)
     except (ValueError, OSError, FloatingPointError) as error:

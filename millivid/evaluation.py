@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 from .data import decode_latents, encode_frames, frame_actions, torchvision_transforms
 from .world import Episode, plot_map
 
-# %% ../nbs/10_evaluation.ipynb #e76005e8
+# %% ../nbs/10_evaluation.ipynb #7b50170a
 ROW_NAMES = {"ground_truth": "Ground truth", "millivid": "MilliVid", "framepack": "FramePack",
              "full_resolution": "Full resolution", "autoencoded": "Autoencoded truth",
              "random_episode": "Random frame, other episode", "random_context": "Random frame of the context"}
@@ -39,6 +39,8 @@ def frame_psnr(
     truth: np.ndarray,  # the same shape
 ) -> np.ndarray:
     "Peak signal-to-noise ratio of every frame in dB, at most 100. Returns float (...)."
+    if frames.ndim > 4:  # a film at a time: as float32 all of them would take gigabytes
+        return np.stack([frame_psnr(film, true) for film, true in zip(frames, truth, strict=True)])
     error = np.square(frames.astype(np.float32) - truth.astype(np.float32)).mean((-3, -2, -1)) / 255 ** 2
     return -10 * np.log10(np.maximum(error, 1e-10))
 

@@ -107,7 +107,7 @@ def load_tokenizer(name="mini-tokenizer", device="cpu") -> Tokenizer:
     "Load a tokenizer by its name in the package, from a folder, or from the Hub ('user/model'). Errors: see `weights_folder`; ValueError if broken."
     return _load(Tokenizer, weights_folder(name), choose_device(device))
 
-# %% ../nbs/11_pretrained.ipynb #4f27d9c7
+# %% ../nbs/11_pretrained.ipynb #9d9f0a5b
 @dataclass
 class Generator:
     "A video model with all that it needs to generate: how it is rolled out, and on which tokens."
@@ -125,7 +125,8 @@ class Generator:
         latents, actions = latents.to(device), actions.to(device)
         settings = dict(num_steps=num_steps, seeds=seeds, progress=progress, autocast=device.type != "cpu") | settings
         if self.experiment.method == "framepack":
-            return generate_framepack(self.model, latents, actions, self.experiment.pyramid, start, end, **settings)
+            whole = end + (start - end) % self.experiment.video.framepack_denoised  # the last ones are cut off again
+            return generate_framepack(self.model, latents, actions, self.experiment.pyramid, start, whole, **settings)[:, :end]
         settings.setdefault("guidance", self.experiment.guidance)
         return generate(self.model, latents, actions, self.experiment.schedule(), self.experiment.pyramid, start, end,
                         **settings)

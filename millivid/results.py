@@ -125,7 +125,7 @@ def format_models(result: dict) -> str:
                      + " | ".join("-" if value is None else f"{value:.3f}" for value in error.values()) + " |")
     return "\n".join(lines)
 
-# %% ../nbs/10_results.ipynb #0246450c
+# %% ../nbs/10_results.ipynb #40574b2b
 def plot_rows(
     result: dict,  # the content of comparison.json
     metric: str = "psnr_seen",
@@ -157,7 +157,7 @@ def longest_trained(result: dict) -> list[str]:
 
 def plot_curves(
     result: dict,  # the content of comparison.json
-    rows=None,  # names of rows; default: the three methods, trained longest, and four bounds
+    rows=None,  # names of rows; default: the three methods, trained longest, rows of your own, and four bounds
     metric: str = "psnr_seen",
     window: int = 9,  # frames that a curve is smoothed over
 ):
@@ -165,11 +165,12 @@ def plot_curves(
     figure, axis = plt.subplots(figsize=(8, 3.6), layout="constrained")
     colours = {"millivid": "#d55e00", "framepack": "#0072b2", "full_resolution": "#009e73"}
     styles = dict(zip(BOUNDS, BOUND_STYLES))
-    for number, name in enumerate(rows or [*longest_trained(result), *(name for name in ("autoencoded", "average_room", "average_context", "random_episode") if name in result["curves"])]):
+    own = [name for name in result["models"] if name not in TITLES]
+    for number, name in enumerate(rows or [*longest_trained(result), *own, *(name for name in ("autoencoded", "average_room", "average_context", "random_episode") if name in result["curves"])]):
         curve = np.array(result["curves"][name][metric], dtype=float)
         window = min(window, len(curve))
         curve = np.convolve(curve, np.ones(window) / window, mode="valid")  # a frame without value leaves a gap
-        axis.plot(np.arange(len(curve)) + 1 + window // 2, curve, styles.get(name, "-"), label=_title(name),
+        axis.plot(np.arange(len(curve)) + 1 + window // 2, curve, linestyle=styles.get(name, "-"), label=_title(name),
                   color="gray" if name in BOUNDS else colours.get(name.removesuffix("_long"), f"C{number}"))
     axis.set(xlabel="generated frame", ylabel=metric_title(metric))
     axis.legend(fontsize=8, ncols=2)

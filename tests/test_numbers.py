@@ -75,5 +75,6 @@ def test_the_comparison_was_made_with_the_default_settings():
 
 def test_what_the_readme_says_of_the_second_world():
     rows = read_comparison(ROOT / "nbs" / "results" / "comparison_doom.json")["rows"]
+    assert "fog that does not beat the mean of the context frames" in (ROOT / "README.md").read_text()
     for horizon in ("short", "medium", "long"):
         assert all(rows[name]["psnr"][horizon]["mean"] < rows["average_context"]["psnr"][horizon]["mean"] for name in MINI_EXPERIMENTS)

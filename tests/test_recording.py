@@ -334,3 +334,10 @@ def test_record_without_vizdoom(arguments, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert_says(message(capsys, *arguments), "ViZDoom", "not installed", "pip install 'millivid[doom]'")
     assert files_below(tmp_path) == []
+
+
+@pytest.mark.parametrize("crf", ["-5", "52"])
+def test_a_quality_that_h264_does_not_have(crf, tmp_path, capsys):
+    assert main(["record", "--crf", crf, "--out", str(tmp_path / "walk.mp4")]) == 2
+    assert_says(capsys.readouterr().err, f"--crf {crf}", "0 (lossless) to 51")
+    assert not files_below(tmp_path)

@@ -3,6 +3,9 @@
 import dataclasses
 import json
 import shutil
+import subprocess
+import sys
+import time
 
 import pytest
 import torch
@@ -11,7 +14,7 @@ from tiny import assert_says
 from millivid.cli import main
 from millivid.evaluation import METRICS
 from millivid.hub import Generator, load_generator
-from millivid.reproduce import PLANS, QUICK, ROWS, Row, Settings, find_row, refine_plan, reproduce, _command, _lead, run_jobs, run_row, run_tokenizer, table_rows, write_results
+from millivid.reproduce import PLANS, QUICK, ROWS, Row, Settings, collect, find_row, is_complete, refine_plan, reproduce, _command, _lead, run_job, run_jobs, run_row, run_tokenizer, table_rows, write_results
 from millivid.results import BOUNDS, TITLES, format_plan_gains, format_plans, read_comparison
 from millivid.schedule import schedule_text
 
@@ -96,11 +99,55 @@ def test_a_metric_that_is_asked_for_later_is_judged_later(result, folder, tmp_pa
     assert films.stat().st_mtime_ns == made
 
 
-@pytest.mark.parametrize("few", [{"episodes": 1}, {"generated": 2}])
-def test_too_little_to_judge(few):
+def test_a_judge_that_was_missing_is_asked_again(result, folder, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    for name in ("framepack_cascaded", "bounds"):  # as if torchmetrics had not been installed
+        file = copy / name / "done.json"
+        done = json.loads(file.read_text())
+        for part in [done] if name != "bounds" else [part for part in done.values() if "metrics" in part]:
+            part["metrics"] = {metric: values for metric, values in part["metrics"].items() if not metric.startswith("ssim")} | {"lpips": {"kept": 1}}
+            part["missing"]["ssim"] = "SSIM needs torchmetrics"
+        file.write_text(json.dumps(done))
+        assert not is_complete(copy / name, Settings(**TOY))
+    run_job("framepack_cascaded", copy, Settings(**TOY))
+    row = json.loads((copy / "framepack_cascaded" / "done.json").read_text())
+    assert row["metrics"]["ssim"]["long"] == result["rows"]["framepack_cascaded"]["ssim"]["long"] and "ssim" not in row["missing"]
+    assert row["metrics"]["lpips"] == {"kept": 1} and row["diagnosis"]["turn"] == result["diagnosis"]["framepack_cascaded"]["turn"]
+    (copy / "framepack_cascaded" / "done.json").write_text(json.dumps(row | {"metrics": {name: value for name, value in row["metrics"].items() if name != "lpips"}}))
+    bounds = json.loads((copy / "bounds" / "done.json").read_text())
+    for part in bounds.values():
+        part.get("metrics", {}).pop("lpips", None)
+    (copy / "bounds" / "done.json").write_text(json.dumps(bounds))
+    assert "ssim" not in collect(copy, {"framepack_cascaded": ROWS["framepack_cascaded"]}, Settings(**TOY))["share"]["framepack_cascaded"]  # the bounds lack it
+
+
+def test_another_seed_is_another_table(result, tmp_path):
+    other = reproduce(tmp_path, ["framepack_cascaded"], Settings(**TOY | {"seed": 1}))
+    assert other["rows"]["framepack_cascaded"]["psnr"] != result["rows"]["framepack_cascaded"]["psnr"]
+    assert other["tokenizers"] != result["tokenizers"]
+
+
+def test_a_terminated_command_leaves_no_process_and_knows_its_seconds(tmp_path):
+    command = [sys.executable, "-m", "millivid", "reproduce", "--rows", "framepack", "--rooms", "2", "--tokenizer-steps", "1000000", "--out", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as parent:
+        log, deadline = tmp_path / "tokenizer" / "log.txt", time.time() + 120
+        while not (log.exists() and "/1000000 [" in log.read_text()) and time.time() < deadline:
+            time.sleep(.5)  # until the job trains
+        parent.terminate()
+        assert parent.wait(60) == 143
+    size = log.stat().st_size
+    time.sleep(3)
+    assert log.stat().st_size == size  # nobody writes any more
+    assert json.loads((tmp_path / "tokenizer" / "seconds.json").read_text())["train"] > 0
+
+
+@pytest.mark.parametrize("few, least", [({"episodes": 1}, 2), ({"generated": 2}, 4), ({"world": "doom", "generated": 4}, 8), ({"sampling_steps": 1}, 2), ({"seed": -1}, 0), ({"steps": 0}, 1)])
+def test_too_little_to_judge(few, least):
     with pytest.raises(ValueError) as error:
         Settings(**TOY | few)
-    assert_says(error.value, str(*few.values()), "at least 2 episodes and 3 frames")
+    name, value = list(few.items())[-1]
+    assert_says(error.value, f"{name} is {value}", f"at least {least}")
 
 
 def test_other_settings_need_another_folder(result, folder):
@@ -136,6 +183,9 @@ def test_two_rows_exchange_their_plans(folder, result):
         for horizon, gain in gains[name].items():
             assert gain["mean"] == pytest.approx(second[horizon]["mean"] - first[horizon]["mean"], abs=1e-3) and gain["low"] <= gain["mean"] <= gain["high"]
     again = {"plans": plans, "settings": {"horizons": dict.fromkeys(("short", "medium", "long"))}}
+    assert is_complete(folder / "plans", Settings(**TOY))
+    (folder / pair[0] / "generated.safetensors").touch()  # as if it had been made anew
+    assert not is_complete(folder / "plans", Settings(**TOY))
     assert format_plans(again).count("\n") == 3 and format_plan_gains(again).count("\n") == 6
 
 
@@ -153,7 +203,7 @@ def test_a_film_refined_from_its_own_plan_is_itself(method):
 
 
 def test_a_row_of_your_own(folder, result, tmp_path, capsys):
-    drawing, out = tmp_path / "mine.txt", tmp_path / "out"
+    drawing = tmp_path / "mine.txt"
     drawing.write_text(schedule_text(ROWS["full_resolution"].experiment.schedule()).replace("\n\n", "\n") + "\n")  # a drawing of one level, for three
     assert main(["reproduce", "--own", str(drawing), "--out", str(folder)]) == 2
     assert_says(capsys.readouterr().err, "1 lines for 3 levels")
@@ -164,7 +214,7 @@ def test_a_row_of_your_own(folder, result, tmp_path, capsys):
     with pytest.raises(ValueError) as error:
         reproduce(folder, {"mine": ROWS["framepack"]}, Settings(**TOY))
     assert_says(error.value, "another row", "mine", "another name")
-    assert not out.exists()
+    assert find_row("mine", folder) == mine
 
 
 @pytest.mark.parametrize("name", ["millivid", "autoencoded", "bounds", "tokenizer_x", "recordings", "../x", "main"])

@@ -61,7 +61,13 @@ def test_titles_of_metrics():
 
 
 def test_figures(result):
-    assert plot_rows(result).axes and plot_curves(result, ["millivid", "autoencoded"], window=3).axes
+    axis, = plot_rows(result).axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["FramePack", "MilliVid"] and axis.get_xlabel() == "PSNR in dB, views seen before, long horizon"
+    axis, = plot_curves(result, ["millivid", "autoencoded"], window=3).axes
+    assert [line.get_label() for line in axis.lines] == ["MilliVid", "Autoencoded truth"]
+    assert np.nanmax(axis.lines[0].get_ydata()) == 20 and len(axis.lines[0].get_xdata()) == 22 and np.isnan(axis.lines[0].get_ydata()[:2]).all()  # the second frame has no value
+    result["models"]["mine"], result["curves"]["mine"] = {"steps": 1}, result["curves"]["millivid"]
+    assert "mine" in [line.get_label() for line in plot_curves(result).axes[0].lines]
 
 
 def test_strips_and_the_episodes_they_show():

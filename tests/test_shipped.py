@@ -124,6 +124,14 @@ def test_the_same_seed_gives_the_same_video_wherever_it_is_in_the_batch(method, 
         assert change < .05 * together[:, CONTEXT:].std()  # matrix products in bfloat16 differ in their last digits
 
 
+def test_framepack_makes_an_odd_number_of_frames(tokenizer, generators):
+    "It makes two at a time: the last one is cut off, not left empty."
+    episode = make_test_episode(106, CONTEXT + 6, CONTEXT)
+    latents, actions = encode_frames(tokenizer, episode.frames)[None], frame_actions(episode.actions)[None]
+    odd, even = (generators["framepack"].generate(latents, actions, CONTEXT, CONTEXT + count, 2, progress=False) for count in (3, 4))
+    assert odd.shape[1] == CONTEXT + 3 and torch.equal(odd, even[:, :-1]) and (odd != 0).flatten(2).any(2).all()
+
+
 # ---- the running example ---------------------------------------------------------------------------------------------
 
 def test_the_running_example_turns_around_and_sees_a_red_wall_again():
