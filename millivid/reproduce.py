@@ -95,10 +95,10 @@ def table_rows(levels: int = 3) -> dict[str, Row]:
             made[name] = Row(dataclasses.replace(paper, pyramid=PyramidConfig((64, 64), (8, 8), 4), video=video, extra_budget=paper.extra_budget // 4), row.long)
     return made
 
-# %% ../nbs/11_reproduce.ipynb #03ee83b9
+# %% ../nbs/11_reproduce.ipynb #28af6a0d
 @dataclass(frozen=True)
 class Settings:
-    "How much of everything. The defaults are meant for two cores: the first three rows in less than an hour, all of them in an evening. The seconds are in the result."
+    "How much of everything. The defaults are meant for two cores: the first three rows in three quarters of an hour, all of them in an evening. The seconds are in the result."
     tokenizer_steps: int = 1_800
     world: str = "rooms"  # one of WORLDS
     levels: int = 3  # of tokens: 16, 4, 1 a frame; or 4: 64, 16, 4, 1
@@ -134,7 +134,7 @@ class Settings:
 
 
 SHOWN = 4  # every fourth generated frame is kept, for the filmstrips
-QUICK = dict(tokenizer_steps=500, steps=400, long_steps=1_200, rooms=300, recordings=20, episodes=8)  # what a rough version changes
+QUICK = dict(tokenizer_steps=400, steps=340, long_steps=1_000, rooms=200, recordings=20, episodes=8)  # what a rough version changes
 
 # %% ../nbs/11_reproduce.ipynb #b15fd07f
 def _add_seconds(folder, what, seconds):
