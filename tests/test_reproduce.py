@@ -17,6 +17,7 @@ from millivid.hub import Generator, load_generator
 from millivid.reproduce import PLANS, QUICK, ROWS, Row, Settings, collect, find_row, is_complete, refine_plan, reproduce, _command, _lead, run_job, run_jobs, run_row, run_tokenizer, table_rows, write_results
 from millivid.results import BOUNDS, TITLES, format_plan_gains, format_plans, read_comparison
 from millivid.schedule import schedule_text
+from millivid.worlds import DoomWorld
 
 TOY = dict(tokenizer_steps=3, steps=3, long_steps=4, rooms=2, episodes=2, generated=24, sampling_steps=2)
 
@@ -279,6 +280,16 @@ def test_a_world_that_is_not_there():
     with pytest.raises(ValueError) as error:
         Settings(world="sea")
     assert_says(error.value, "'sea'", "rooms, doom")
+
+
+def test_a_world_that_cannot_be_recorded_does_not_bind_the_folder(tmp_path, monkeypatch):
+    def no_engine(*_):
+        raise ValueError("recording needs ViZDoom")
+
+    monkeypatch.setattr(DoomWorld, "record", no_engine)
+    with pytest.raises(ValueError):
+        reproduce(tmp_path, ["framepack"], Settings(world="doom"))
+    assert not (tmp_path / "settings.json").exists()
 
 
 def test_an_unknown_row(capsys, tmp_path):
