@@ -81,16 +81,21 @@ def test_what_is_done_is_not_done_again(result, folder):
     assert json.dumps(again) == json.dumps(result)
 
 
-def test_a_metric_that_is_asked_for_later_is_judged_later(result, folder, tmp_path):
-    copy = tmp_path / "copy"
+def copy_without_ssim(folder, copy, reason, **others):
+    "A copy of a run that was not judged by SSIM, but by some other metrics."
     shutil.copytree(folder, copy)
-    for name in ("framepack_cascaded", "bounds"):  # as if nobody had asked for SSIM
+    for name in ("framepack_cascaded", "bounds"):
         file = copy / name / "done.json"
         done = json.loads(file.read_text())
         for part in [done] if name != "bounds" else [part for part in done.values() if "metrics" in part]:
-            part["metrics"] = {metric: values for metric, values in part["metrics"].items() if not metric.startswith("ssim")}
-            part["missing"]["ssim"] = "not asked for"
+            part["metrics"] = {metric: values for metric, values in part["metrics"].items() if not metric.startswith("ssim")} | others
+            part["missing"]["ssim"] = reason
         file.write_text(json.dumps(done))
+    return copy
+
+
+def test_a_metric_that_is_asked_for_later_is_judged_later(result, folder, tmp_path):
+    copy = copy_without_ssim(folder, tmp_path / "copy", "not asked for")
     films = copy / "framepack_cascaded" / "generated.safetensors"
     made = films.stat().st_mtime_ns
     settings = Settings(**TOY)
@@ -101,16 +106,8 @@ def test_a_metric_that_is_asked_for_later_is_judged_later(result, folder, tmp_pa
 
 
 def test_a_judge_that_was_missing_is_asked_again(result, folder, tmp_path):
-    copy = tmp_path / "copy"
-    shutil.copytree(folder, copy)
-    for name in ("framepack_cascaded", "bounds"):  # as if torchmetrics had not been installed
-        file = copy / name / "done.json"
-        done = json.loads(file.read_text())
-        for part in [done] if name != "bounds" else [part for part in done.values() if "metrics" in part]:
-            part["metrics"] = {metric: values for metric, values in part["metrics"].items() if not metric.startswith("ssim")} | {"lpips": {"kept": 1}}
-            part["missing"]["ssim"] = "SSIM needs torchmetrics"
-        file.write_text(json.dumps(done))
-        assert not is_complete(copy / name, Settings(**TOY))
+    copy = copy_without_ssim(folder, tmp_path / "copy", "SSIM needs torchmetrics", lpips={"kept": 1})
+    assert not any(is_complete(copy / name, Settings(**TOY)) for name in ("framepack_cascaded", "bounds"))
     run_job("framepack_cascaded", copy, Settings(**TOY))
     row = json.loads((copy / "framepack_cascaded" / "done.json").read_text())
     assert row["metrics"]["ssim"]["long"] == result["rows"]["framepack_cascaded"]["ssim"]["long"] and "ssim" not in row["missing"]
