@@ -174,7 +174,7 @@ def training_tokens(
     where = torch.cat([frame[..., None], coordinates[token]], dim=-1)
     return Tokens(latents[sample, frame, token] * (role > 0)[..., None], where, actions[sample, frame], role)
 
-# %% ../nbs/08_data.ipynb #763ad49d
+# %% ../nbs/08_data.ipynb #e97502a9
 def plot_tokens(
     axis,  # matplotlib axes
     tokens: Tokens,
@@ -185,11 +185,11 @@ def plot_tokens(
     roles, where = tokens.roles[sample], tokens.coordinates[sample]
     for role, colour in ((CONTEXT, CONTEXT_COLOUR), (DENOISED, GENERATED_COLOUR)):
         cells, count = torch.unique(where[roles == role][:, :2], dim=0, return_counts=True)
-        axis.bar(cells[:, 0], .8, width=1, bottom=num_levels - 1.4 - cells[:, 1], color=colour, edgecolor="white",
+        axis.bar(cells[:, 0], .8, width=1, bottom=cells[:, 1] - .4, color=colour, edgecolor="white",
                  linewidth=.3, label=f"{int(count.sum())} tokens {'context' if role == CONTEXT else 'denoised'}")
     if padding := int((roles == 0).sum()):
         axis.plot([], [], "s", color="lightgray", label=f"{padding} tokens padding")
-    axis.set(yticks=range(num_levels), yticklabels=[f"level {level}" for level in reversed(range(num_levels))],
+    axis.set(yticks=range(num_levels), yticklabels=[f"level {level}" for level in range(num_levels)],
              ylim=(-.6, num_levels - .4), xlabel="frame of the chunk")
     axis.legend(fontsize=7, ncols=3, loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
 
