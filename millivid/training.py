@@ -8,10 +8,9 @@ __all__ = ['MINI_TOKENIZER_TRAINING', 'MINI_VIDEO_TRAINING', 'HELD_OUT_SEED', 'M
            'Optimizers', 'step_generator', 'train', 'random_views', 'train_tokenizer', 'draw_noise', 'video_loss',
            'framepack_loss', 'Experiment', 'video_loss_of_step', 'train_video', 'plot_history']
 
-# %% ../nbs/09_training.ipynb #604ff6da
+# %% ../nbs/09_training.ipynb #1e2a0921
 import json
 import math
-import pickle
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -31,10 +30,10 @@ from .tokenizer import MINI_TOKENIZER, Tokenizer, TokenizerConfig, psnr, tokeniz
 from .video import FramePackModel, Tokens, VideoConfig, VideoModel
 from .world import WorldConfig, lattice_poses, make_room, render_poses
 
-# %% ../nbs/09_training.ipynb #68a0d7ea
+# %% ../nbs/09_training.ipynb #6b92f753
 @dataclass(frozen=True)
 class TrainingConfig:
-    "How to train. The defaults are the paper's; `decay_fraction` is ours: small models gain much from it."
+    "How to train. The defaults are the paper's; `decay_fraction` is ours: small models gain much from it. Raises ValueError for numbers of no use."
     steps: int = 192_000
     batch_size: int = 48  # per process
     learning_rate: float = 1e-3
@@ -46,6 +45,18 @@ class TrainingConfig:
     seed: int = 0
     evaluate_every: int = 1_000  # steps
     checkpoint_every: int = 1_000  # steps
+
+    def __post_init__(self):
+        for name in ("steps", "batch_size", "evaluate_every", "checkpoint_every"):
+            if not getattr(self, name) >= 1:  # so that nan is refused, too
+                raise ValueError(f"{name} is {getattr(self, name)}: give at least 1")
+        for name in ("learning_rate", "clip_norm"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}: give a number above 0")
+        if not self.warmup_steps >= 0:
+            raise ValueError(f"warmup_steps is {self.warmup_steps}: give 0 (no warm-up) or more")
+        if not 0 <= self.decay_fraction <= 1:
+            raise ValueError(f"decay_fraction is {self.decay_fraction}: give a share of the steps, 0 (no decay) to 1")
 
 # %% ../nbs/09_training.ipynb #965a9cf3
 def learning_rate_factor(step: int, config: TrainingConfig) -> float:
@@ -113,7 +124,40 @@ def step_generator(seed: int, step: int) -> torch.Generator:
     "The chance of one training step. It depends on the number of the step alone, so an interruption changes nothing."
     return torch.Generator().manual_seed(seed * 1_000_003 + step)
 
-# %% ../nbs/09_training.ipynb #d2a8aa99
+# %% ../nbs/09_training.ipynb #1c39a6d9
+def _resume(checkpoint, model, optimizers, config):
+    "Load a checkpoint into model and optimizers. Returns its history and how many steps are done. Raises ValueError as `train` says."
+    broken = f"{checkpoint} cannot be read: it is truncated, damaged or no checkpoint; delete it to begin anew, or put a copy there"
+    try:
+        state = torch.load(checkpoint, map_location=next(model.parameters()).device, weights_only=True)
+    except (OSError, MemoryError, torch.OutOfMemoryError):  # the file may be good
+        raise
+    except Exception:  # a damaged one can fail anywhere in PyTorch's reader
+        raise ValueError(broken) from None
+    kinds = {"model": dict, "optimizer": dict, "history": dict, "step": int}
+    if not isinstance(state, dict) or any(not isinstance(state.get(name), kind) for name, kind in kinds.items()):
+        raise ValueError(broken)
+    history = state["history"]
+    if not {"loss", "held_out"} <= history.keys():
+        raise ValueError(broken)
+    try:
+        model.load_state_dict(state["model"])
+    except RuntimeError as error:
+        raise ValueError(f"{checkpoint} holds the weights of another model: give another folder, or delete it "
+                         f"({str(error).splitlines()[0]})") from None
+    before, now = history.get("config", {}), asdict(config)
+    for name, value in now.items():
+        old = before.get(name, value)  # an older checkpoint may lack a setting
+        if name not in ("evaluate_every", "checkpoint_every") and (value < old if name == "steps" else value != old):
+            raise ValueError(f"{checkpoint} was made with {name} {old}, not {value}: give another folder, or {name} {old}"
+                             + (" or more" if name == "steps" else ""))
+    try:
+        optimizers.load_state_dict(state["optimizer"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise ValueError(broken) from None
+    return history | {"config": now}, state["step"]
+
+
 def train(
     model: nn.Module,
     loss_of_step,  # callable (model, generator) -> loss: draws its own batch from a torch.Generator
@@ -125,8 +169,9 @@ def train(
     """Train a model in place. Returns its history: {"config": ..., "loss": [...], "held_out": [{"step": ...}, ...]}.
 
     Interrupt it whenever you like: the next call with the same folder goes on at the last checkpoint, with the same
-    numbers as an uninterrupted run. Raises ValueError where the folder holds another model's checkpoint or a broken
-    one, and FloatingPointError where the loss is not finite; the last checkpoint is then still good.
+    numbers as an uninterrupted run. Raises ValueError where the folder holds a broken checkpoint, another model's or one that
+    was made with other settings (more `steps` are allowed), and FloatingPointError where the loss or its gradient is not
+    finite; the last checkpoint is then still good.
     """
     optimizers = Optimizers(model, config)
     device = next(model.parameters()).device
@@ -134,18 +179,7 @@ def train(
     history, start = {"config": asdict(config), "loss": [], "held_out": []}, 0
     checkpoint = Path(folder) / "checkpoint.pt" if folder else None
     if checkpoint and checkpoint.exists():
-        try:
-            state = torch.load(checkpoint, map_location=device, weights_only=True)
-        except (RuntimeError, EOFError, pickle.UnpicklingError):
-            raise ValueError(f"{checkpoint} cannot be read: it is truncated or no checkpoint; delete it to begin anew, "
-                             "or put a copy there") from None
-        try:
-            model.load_state_dict(state["model"])
-        except RuntimeError as error:
-            raise ValueError(f"{checkpoint} holds the weights of another model: give another folder, or delete it "
-                             f"({str(error).splitlines()[0]})") from None
-        optimizers.load_state_dict(state["optimizer"])
-        history, start = state["history"] | {"config": asdict(config)}, state["step"]
+        history, start = _resume(checkpoint, model, optimizers, config)
 
     def save(step):
         if checkpoint:
@@ -160,12 +194,13 @@ def train(
         with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
             loss = loss_of_step(model, step_generator(config.seed, step))
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+        norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+        for name, value in (("loss", loss.item()), ("norm of the gradient", norm.item())):  # before they reach the weights
+            if not math.isfinite(value):
+                raise FloatingPointError(f"the {name} is {value} at step {step}: lower the learning rate ({config.learning_rate}), "
+                                         "or resume from an earlier checkpoint")
         optimizers.step(learning_rate_factor(step, config))
         history["loss"].append(loss.item())
-        if not math.isfinite(history["loss"][-1]):
-            raise FloatingPointError(f"the loss is {history['loss'][-1]} at step {step}: lower the learning rate "
-                                     f"({config.learning_rate}), or resume from an earlier checkpoint")
         done = step + 1
         if held_out_loss and (done % config.evaluate_every == 0 or done == config.steps):
             model.eval()
@@ -384,7 +419,23 @@ def video_loss_of_step(experiment, walks, batch_size, device="cpu"):
             return video_loss(model, sampler(generator, batch_size).to(device), generator)
     return loss_of_step
 
-# %% ../nbs/09_training.ipynb #3abe8da0
+# %% ../nbs/09_training.ipynb #9563ab85
+def _keep_experiment(folder, experiment):
+    "Write down what a folder is for, or raise ValueError where it is for another experiment."
+    file = Path(folder) / "experiment.json"
+    if file.exists():
+        try:
+            known = Experiment(**json.loads(file.read_text()))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{file} does not describe an experiment ({error}): give another folder, or delete it") from None
+        if known != experiment:
+            names = [name for name, value in asdict(experiment).items() if value != asdict(known)[name]]
+            raise ValueError(f"{folder} is for another experiment: its {names[0]} is {getattr(known, names[0])}, not {getattr(experiment, names[0])}; "
+                             "give another folder, or empty this one")
+    elif not (Path(folder) / "checkpoint.pt").exists():  # else it may not be ours: `train` looks at it first
+        write_atomically(file, lambda path: path.write_text(json.dumps(asdict(experiment), indent=1)))
+
+
 def train_video(
     experiment: Experiment,
     walks,  # training data with .draw and .read: `RoomWalks` of our world, or `LatentVideos` of files
@@ -394,7 +445,12 @@ def train_video(
     device: str = "cpu",
     progress: bool = True,
 ):
-    "Train a video model. Returns (model, history); the held-out number is the training loss on unseen rooms."
+    """Train a video model. Returns (model, history); the held-out number is the training loss on unseen rooms.
+
+    The folder keeps the experiment as experiment.json. Raises ValueError where it is for another one, and as `train`.
+    """
+    if folder:
+        _keep_experiment(folder, experiment)
     model = experiment.make_model(training.seed).to(device)
     held_out_step = video_loss_of_step(experiment, held_out_walks, 64, device)
 

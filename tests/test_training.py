@@ -1,12 +1,14 @@
 "Training: resumable, repeatable, and it learns."
 
+import contextlib
 import dataclasses
 import json
+import zipfile
 
 import pytest
 import torch
 import torch.nn as nn
-from tiny import PYRAMID, TRANSFORMER, files_below, random_video
+from tiny import PYRAMID, TRANSFORMER, assert_says, files_below, random_video
 
 import millivid.training
 from millivid.data import StepSampler
@@ -233,3 +235,132 @@ def test_a_pose_head_adds_to_the_training_loss_and_to_nothing_else(name, tmp_pat
     learning.backward()
     save_model(head, tmp_path, asked)
     assert head.pose_head.weight.grad.abs().sum() > 0
+
+
+# ---- a folder is for one training ------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("change, parts", [
+    (dict(seed=1), ("seed 0", "not 1")), (dict(learning_rate=2e-3), ("learning_rate 0.001", "not 0.002")), (dict(batch_size=8), ("batch_size 4", "not 8")),
+    (dict(warmup_steps=3), ("warmup_steps 2",)), (dict(decay_fraction=0.), ("decay_fraction 0.5",)), (dict(weight_decay=0.), ("weight_decay 0.01",)),
+    (dict(clip_norm=2.), ("clip_norm 1.0",)), (dict(autocast=True), ("autocast False", "not True")), (dict(steps=5), ("steps 6", "not 5", "6 or more"))])
+def test_a_folder_of_a_training_with_other_settings(change, parts, tmp_path):
+    train(line_model(), line_loss, SHORT, tmp_path, progress=False)
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    with pytest.raises(ValueError) as error:
+        train(line_model(), line_loss, dataclasses.replace(SHORT, **change), tmp_path, progress=False)
+    assert_says(error.value, tmp_path / "checkpoint.pt", "give another folder", *parts)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+
+
+def test_more_steps_and_other_intervals_go_on(tmp_path):
+    train(line_model(), line_loss, SHORT, tmp_path, progress=False)
+    longer = dataclasses.replace(SHORT, steps=8, evaluate_every=1, checkpoint_every=1)
+    assert len(train(line_model(), line_loss, longer, tmp_path, progress=False)["loss"]) == 8
+
+
+def test_an_old_checkpoint_that_lacks_a_setting_goes_on(tmp_path):
+    train(line_model(), line_loss, SHORT, tmp_path, progress=False)
+    state = torch.load(tmp_path / "checkpoint.pt")
+    del state["history"]["config"]["clip_norm"]
+    torch.save(state, tmp_path / "checkpoint.pt")
+    assert len(train(line_model(), line_loss, dataclasses.replace(SHORT, steps=7), tmp_path, progress=False)["loss"]) == 7
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_folder_of_another_experiment(finished, tmp_path):
+    "The models have the same weights, so that only the experiment tells them apart."
+    video = VideoConfig(4, 3, TRANSFORMER)
+    one, other = Experiment("full_resolution", PYRAMID, video, num_frames=4), Experiment("millivid", PYRAMID, video, (1, 2, 4), 16)
+    walks = Videos()
+    if not finished:
+        walks.draw = cut_after(3, walks.draw)  # after the first checkpoint
+    with contextlib.nullcontext() if finished else pytest.raises(Interrupted):
+        train_video(one, walks, Videos(), SHORT, tmp_path, progress=False)
+    before = {name: (tmp_path / name).read_bytes() for name in files_below(tmp_path)}
+    with pytest.raises(ValueError) as error:
+        train_video(other, Videos(), Videos(), SHORT, tmp_path, progress=False)
+    assert_says(error.value, tmp_path, "method is full_resolution, not millivid", "another folder")
+    assert {name: (tmp_path / name).read_bytes() for name in files_below(tmp_path)} == before
+    model, _ = train_video(one, Videos(), Videos(), SHORT, tmp_path, progress=False)
+    written = (tmp_path / "experiment.json").read_text()
+    save_model(model, tmp_path, one)
+    assert (tmp_path / "experiment.json").read_text() == written  # in the same form
+
+
+def test_a_folder_of_something_else_gets_no_experiment(tmp_path):
+    train(line_model(), line_loss, SHORT, tmp_path, progress=False)
+    with pytest.raises(ValueError, match="another model"):
+        train_video(EXPERIMENTS["millivid"], Videos(), Videos(), SHORT, tmp_path, progress=False)
+    assert files_below(tmp_path) == ["checkpoint.pt", "history.json"]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"method": "nonsense"}'])
+def test_an_experiment_that_cannot_be_read(text, tmp_path):
+    (tmp_path / "experiment.json").write_text(text)
+    with pytest.raises(ValueError) as error:
+        train_video(EXPERIMENTS["millivid"], Videos(), Videos(), SHORT, tmp_path, progress=False)
+    assert_says(error.value, tmp_path / "experiment.json", "does not describe an experiment", "another folder")
+
+
+# ---- what is broken is named -----------------------------------------------------------------------------------------
+
+class Kinked(torch.autograd.Function):
+    "A number that is fine, with a gradient that is none."
+
+    @staticmethod
+    def forward(context, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(context, gradient):
+        return gradient * torch.nan
+
+
+def test_gradients_that_are_no_numbers_do_not_reach_the_weights(tmp_path):
+    model, calls = line_model(), iter(range(100))
+
+    def loss(model, generator):
+        value = line_loss(model, generator)
+        return Kinked.apply(value) if next(calls) == 3 else value
+
+    config = dataclasses.replace(SHORT, checkpoint_every=1)
+    with pytest.raises(FloatingPointError) as error:
+        train(model, loss, config, tmp_path, progress=False)
+    assert_says(error.value, "norm of the gradient is nan", "step 3", "learning rate")
+    assert all(value.isfinite().all() for value in model.state_dict().values())
+    assert train(line_model(), line_loss, config, tmp_path, progress=False) == train(line_model(), line_loss, config, progress=False)
+
+
+def lacks(name):
+    return lambda state: {key: value for key, value in state.items() if key != name}
+
+
+@pytest.mark.parametrize("damage", [lambda state: [1, 2], lambda state: {}, *map(lacks, ("model", "optimizer", "history", "step")),
+                                    lambda state: state | {"optimizer": {}}, lambda state: state | {"step": "six"},
+                                    lambda state: state | {"history": {}}])
+def test_a_checkpoint_that_is_none(damage, tmp_path):
+    train(line_model(), line_loss, SHORT, tmp_path, progress=False)
+    torch.save(damage(torch.load(tmp_path / "checkpoint.pt")), tmp_path / "checkpoint.pt")
+    with pytest.raises(ValueError) as error:
+        train(line_model(), line_loss, SHORT, tmp_path, progress=False)
+    assert_says(error.value, tmp_path / "checkpoint.pt", "damaged", "delete it")
+
+
+def test_a_checkpoint_with_a_damaged_pickle(tmp_path):
+    with zipfile.ZipFile(tmp_path / "checkpoint.pt", "w") as file:  # fails as text that cannot be decoded
+        file.writestr("archive/data.pkl", b"\x80\x02X\x02\x00\x00\x00\xff\xfe.")
+        file.writestr("archive/version", "3")
+    with pytest.raises(ValueError) as error:
+        train(line_model(), line_loss, SHORT, tmp_path, progress=False)
+    assert not isinstance(error.value, UnicodeDecodeError)
+    assert_says(error.value, tmp_path / "checkpoint.pt", "damaged", "delete it")
+
+
+@pytest.mark.parametrize("name, value, expected", [
+    ("steps", 0, "at least 1"), ("batch_size", 0, "at least 1"), ("evaluate_every", 0, "at least 1"), ("checkpoint_every", -1, "at least 1"),
+    ("learning_rate", 0, "above 0"), ("learning_rate", float("nan"), "above 0"), ("clip_norm", -1., "above 0"), ("warmup_steps", -1, "or more"),
+    ("decay_fraction", 1.1, "to 1"), ("decay_fraction", -.1, "0 (no decay)")])
+def test_settings_of_no_use(name, value, expected):
+    with pytest.raises(ValueError) as error:
+        TrainingConfig(**{name: value})
+    assert_says(error.value, f"{name} is {value}", expected)
