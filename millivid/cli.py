@@ -6,13 +6,16 @@
 __all__ = ['command_train', 'command_demo', 'release_comparison', 'command_demo_release', 'command_measure', 'command_reproduce',
            'command_record', 'command_tokenize', 'make_parser', 'main']
 
-# %% ../nbs/14_cli.ipynb #7d8ba55c
+# %% ../nbs/14_cli.ipynb #953e78b0
 import argparse
+import contextlib
 import dataclasses
 import json
+import math
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -37,7 +40,29 @@ from .training import train_tokenizer, train_video
 from .world import make_test_episodes
 from .worlds import WORLDS
 
-# %% ../nbs/14_cli.ipynb #0fa71332
+# %% ../nbs/14_cli.ipynb #decbb277
+def _check_folder(folder, option="--out"):
+    "Raise ValueError where a folder cannot be made or written to. Leaves nothing behind."
+    folder, made = Path(folder), []
+    try:
+        made = [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ValueError(f"{option}: {folder} cannot be used as a folder to write to ({error.strerror}): give another one") from None
+    finally:
+        for path in made:
+            with contextlib.suppress(OSError):  # it was not made, or somebody else uses it by now
+                path.rmdir()
+
+
+def _check_file(path, option="--out"):
+    "The same for a file: raise ValueError where it cannot be written."
+    if Path(path).is_dir():
+        raise ValueError(f"{option} {path} is a folder: give the name of a file")
+    _check_folder(Path(path).parent, option)
+
+# %% ../nbs/14_cli.ipynb #a4f9eabb
 def _training_config(preset, arguments):
     "A preset with what the command line changes."
     given = {name: getattr(arguments, name) for name in ("steps", "batch_size", "learning_rate", "seed")}
@@ -47,6 +72,7 @@ def _training_config(preset, arguments):
 def command_train(arguments):
     "millivid train tokenizer|video"
     device, out = choose_device(arguments.device), Path(arguments.out)
+    _check_folder(out)
     if arguments.what == "tokenizer":
         training = _training_config(MINI_TOKENIZER_TRAINING, arguments)
         tokenizer, history = train_tokenizer(training=training, folder=out, device=device)
@@ -55,13 +81,20 @@ def command_train(arguments):
         training = _training_config(MINI_VIDEO_TRAINING, arguments)
         experiment = MINI_EXPERIMENTS[arguments.model]
         tokenizer = load_tokenizer(arguments.tokenizer, device)
+        found, expected = ((config.latent_channels, pyramid) for config, pyramid in (
+            (tokenizer.config, tokenizer.config.pyramid), (experiment.video, experiment.pyramid)))
+        if found != expected:
+            raise ValueError(f"--tokenizer {arguments.tokenizer} has {found[0]} latent channels and {found[1]}, but --model {arguments.model} needs "
+                             f"{expected[0]} and {expected[1]}: give mini-tokenizer, or one from `millivid train tokenizer`")
+        if arguments.cache:
+            _check_file(arguments.cache, "--cache")
         walks = RoomWalks(tokenizer, range(arguments.rooms), cache=arguments.cache)
         held_out = RoomWalks(tokenizer, range(HELD_OUT_SEED, HELD_OUT_SEED + 64))
         model, history = train_video(experiment, walks, held_out, training, out, device)
         save_model(model, out, experiment)
     print(f"held out: {history['held_out'][-1]}\nsaved in {out}")
 
-# %% ../nbs/14_cli.ipynb #9cfb5dc1
+# %% ../nbs/14_cli.ipynb #28faa3f4
 def command_demo(arguments):
     "millivid demo"
     if arguments.release:
@@ -71,6 +104,7 @@ def command_demo(arguments):
         raise ValueError("--baselines belongs to --release; without it the demo always shows all models")
     out, context, started = Path(arguments.out), 128, time.time()
     device = choose_device(arguments.device or "cpu")
+    _check_folder(out)
     arguments.frames, arguments.sampling_steps = arguments.frames or 128, arguments.sampling_steps or 4
     tokenizer = load_tokenizer("mini-tokenizer", device)
     generators = {name: load_generator(f"mini-{name.replace('_', '-')}", device) for name in MINI_EXPERIMENTS}
@@ -95,7 +129,7 @@ def command_demo(arguments):
     print(f"{time.time() - started:.0f} s on {device}. Look at {out}/comparison.mp4 and {out}/filmstrip.png; "
           f"the numbers are in {out}/results.json")
 
-# %% ../nbs/14_cli.ipynb #435d2f34
+# %% ../nbs/14_cli.ipynb #3ff98381
 def release_comparison(
     paths: dict,  # name -> file, as `download_release` returns it
     models: list[str],  # names in `paths` and in `experiments`
@@ -155,6 +189,7 @@ def command_demo_release(arguments):
     if arguments.episodes:
         raise ValueError("--episodes belongs to the demo of the mini models; --release always takes the three released videos")
     out, lead, started, device = Path(arguments.out), 24, time.time(), choose_device(arguments.device or "auto")
+    _check_folder(out)
     frames, steps = arguments.frames or 768, arguments.sampling_steps or 50
     models = ["millivid", "framepack", "full_resolution"] if arguments.baselines else ["millivid"]
     keys = [name for name, (_, kind, _) in RELEASE_FILES.items() if kind == "dataset"]
@@ -184,7 +219,7 @@ def command_measure(arguments):
     for what, seconds, gigabytes in measure_full_size(arguments.model, device):
         print(f"| {what} | {seconds:.1f} | {gigabytes:.1f} |", flush=True)
 
-# %% ../nbs/14_cli.ipynb #cf02683d
+# %% ../nbs/14_cli.ipynb #cdf13736
 def command_reproduce(arguments):
     "millivid reproduce"
     root = Path(arguments.out or "runs/reproduce" + "_doom" * (arguments.world == "doom") + "_4_levels" * (arguments.levels == 4) + "_quick" * arguments.quick)
@@ -204,14 +239,21 @@ def command_reproduce(arguments):
         if not Path(arguments.own).is_file():
             raise FileNotFoundError(f"no drawing of a schedule at {arguments.own}: give a text file as schedule_from_text reads it (chapter 05)")
         main = known["millivid"].experiment
-        own = Experiment("own", main.pyramid, main.video, text=Path(arguments.own).read_text())
+        try:
+            text = Path(arguments.own).read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise ValueError(f"--own {arguments.own} is no text in UTF-8: give a text file as schedule_from_text reads it (chapter 05)") from None
+        own = Experiment("own", main.pyramid, main.video, text=text)
         print(f"{arguments.own}: at most {own.tokens_per_step} tokens a step, {main.tokens_per_step} in MilliVid")  # and says what is wrong with it
         rows[Path(arguments.own).stem] = Row(own)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     workers = arguments.workers or (1 if device.type == "cuda" else cores)
-    result = reproduce(root, rows, settings, str(device), workers)
     whole = settings == Settings(world=settings.world, levels=settings.levels) and set(rows) == set(known)
-    file = write_results(result, root, Path(arguments.results or ("nbs/results" if whole else f"out/{root.name}" + (f"_{Path(arguments.own).stem}" if arguments.own else ""))))
+    results = Path(arguments.results or ("nbs/results" if whole else f"out/{root.name}" + (f"_{Path(arguments.own).stem}" if arguments.own else "")))
+    _check_folder(root)
+    _check_folder(results, "--results")
+    result = reproduce(root, rows, settings, str(device), workers)
+    file = write_results(result, root, results)
     print(file.with_suffix(".md").read_text())
     for name, reason in result["missing"].items():
         if reason != "not asked for":
@@ -219,14 +261,17 @@ def command_reproduce(arguments):
     spent = sum(sum(parts.values()) for parts in result["seconds"].values())
     print(f"{time.time() - started:.0f} s now, {spent:.0f} s of one core in all. The numbers are in {file}")
 
-# %% ../nbs/14_cli.ipynb #ee74505c
+# %% ../nbs/14_cli.ipynb #29c7eafd
 def command_record(arguments):
     "millivid record"
     many = arguments.episodes > 1
     out = Path(arguments.out or ("out/freedoom" if many else "out/freedoom.mp4"))
     if many:
+        if arguments.crf is not None:
+            raise ValueError(f"--crf {arguments.crf} belongs to a single film: a data set is kept without loss, leave it out")
         if out.suffix:
             raise ValueError(f"--out {out} looks like a file: {arguments.episodes} episodes need a folder, such as {out.with_suffix('')}")
+        _check_folder(out)
         levels = {} if arguments.level is None else {"levels": [arguments.level]}
         index = record_episodes(out, range(arguments.seed, arguments.seed + arguments.episodes), arguments.frames, arguments.context, **levels,
                                 frames_per_action=arguments.frames_per_action, image_size=arguments.size, workers=arguments.workers)
@@ -235,13 +280,15 @@ def command_record(arguments):
         raise ValueError(f"--context {arguments.context} belongs to a data set: add --episodes with a number above 1")
     if out.suffix.lower() != ".mp4":
         raise ValueError(f"--out {out} is not an mp4: give a file name such as walk.mp4")
-    if not 0 <= arguments.crf <= 51:
-        raise ValueError(f"--crf {arguments.crf} is out of range: H.264 takes 0 (lossless) to 51 (worst)")
+    crf = 16 if arguments.crf is None else arguments.crf
+    if not 0 <= crf <= 51:
+        raise ValueError(f"--crf {crf} is out of range: H.264 takes 0 (lossless) to 51 (worst)")
     if arguments.size % 2:
         raise ValueError(f"--size {arguments.size} is odd: H.264 needs an even number of pixels")
+    _check_file(out)
     level = arguments.level or "MAP04"
     frames, actions = record_doom(arguments.seed, arguments.frames, level, arguments.frames_per_action, arguments.size, progress=True)
-    write_video(out, frames, rate=35 / 3, crf=arguments.crf)
+    write_video(out, frames, rate=35 / 3, crf=crf)
     write_actions(out.with_suffix(".npy"), torch.from_numpy(actions))
     print(f"{len(frames)} frames of {level} in {out} ({out.stat().st_size / 1e3:.0f} kB); action and pose of every "
           f"frame in {out.with_suffix('.npy')}")
@@ -251,6 +298,7 @@ def command_tokenize(arguments):
     "millivid tokenize VIDEO"
     out, started, batch = Path(arguments.out), time.time(), 16
     device = choose_device(arguments.device)
+    _check_folder(out)
     tokenizer = load_tokenizer(arguments.tokenizer, device)
     pyramid = tokenizer.config.pyramid
     frames, rate = read_video(arguments.video, arguments.max_frames, pyramid.image_shape)
@@ -278,7 +326,7 @@ def command_tokenize(arguments):
     print(f"{len(frames)} frames in {time.time() - started:.0f} s on {device}. Look at {out}/levels.mp4 and {out}/levels.png; "
           f"the numbers are in {out}/levels.json")
 
-# %% ../nbs/14_cli.ipynb #03fbe232
+# %% ../nbs/14_cli.ipynb #5f2210bb
 class _Parser(argparse.ArgumentParser):
     "Says in one line what is wrong, as all other errors do."
 
@@ -286,20 +334,35 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see `{self.prog} --help`\n")
 
 
-def _at_least(low):
-    "Reads a whole number of at least `low`."
+def _number(text, kind, name):
+    "Reads a number; what is none is named."
+    try:
+        return kind(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no {name}, such as {kind(2000) if kind is int else .002}") from None
+
+
+def _at_least(low, high=math.inf):
+    "Reads a whole number from `low` to `high`."
     def number(text):
-        if int(text) < low:
+        value = _number(text, int, "whole number in digits")
+        if value < low:
             raise argparse.ArgumentTypeError(f"{text} is too small: it must be at least {low}")
-        return int(text)
+        if value > high:
+            raise argparse.ArgumentTypeError(f"{text} is too large: it must be at most {high}")
+        return value
     return number
+
+
+_seed = _at_least(0, 2 ** 32 - 1)  # what every generator of chance takes
 
 
 def _positive(text):
     "Reads a number above 0."
-    if not float(text) > 0:
-        raise argparse.ArgumentTypeError(f"{text} is too small: it must be above 0")
-    return float(text)
+    value = _number(text, float, "number")
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is out of range: it must be above 0, and finite")
+    return value
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -312,10 +375,11 @@ def make_parser() -> argparse.ArgumentParser:
     train.add_argument("--model", choices=list(MINI_EXPERIMENTS), default="millivid", help="which video model")
     train.add_argument("--tokenizer", default="mini-tokenizer", help="name or folder of the tokenizer (video only)")
     train.add_argument("--out", required=True, help="folder for checkpoints, history and weights; resumes what is there")
-    train.add_argument("--steps", type=_at_least(1))
-    train.add_argument("--batch-size", type=_at_least(1))
-    train.add_argument("--learning-rate", type=_positive)
-    train.add_argument("--seed", type=int)
+    for name, kind, text in (("steps", _at_least(1), "training steps"), ("batch-size", _at_least(1), "samples of a step"),
+                             ("learning-rate", _positive, "its highest value")):
+        of_tokenizer, of_video = (getattr(preset, name.replace("-", "_")) for preset in (MINI_TOKENIZER_TRAINING, MINI_VIDEO_TRAINING))
+        train.add_argument(f"--{name}", type=kind, help=f"{text}: default {of_tokenizer} for a tokenizer, {of_video} for a video model")
+    train.add_argument("--seed", type=_seed, help="decides the first weights and all batches: default 0")
     train.add_argument("--rooms", type=_at_least(1), default=2_000, help="training rooms (video only)")
     train.add_argument("--cache", help="file that keeps the encoded rooms for the next training (video only)")
     train.add_argument("--device", default="auto")
@@ -327,7 +391,7 @@ def make_parser() -> argparse.ArgumentParser:
     demo.add_argument("--episodes", type=_at_least(2), help="test episodes, never used in training: default 8")
     demo.add_argument("--frames", type=_at_least(3), help="frames to generate after the context: default 128, released models 768")
     demo.add_argument("--sampling-steps", type=_at_least(2), help="noise levels of the sampler: default 4, released models 50")
-    demo.add_argument("--seed", type=int, default=0)
+    demo.add_argument("--seed", type=_seed, default=0, help="decides the noise that the videos are made from: default 0")
     demo.add_argument("--device", help="auto, cpu, cuda, ...; default cpu (the published numbers), released models auto")
     demo.add_argument("--release", action="store_true", help="download the paper's full-size model and three of its test videos, and use those")
     demo.add_argument("--baselines", action="store_true", help="with --release: also the paper's FramePack and full resolution")
@@ -347,7 +411,7 @@ def make_parser() -> argparse.ArgumentParser:
                        ("recordings", "doom: training recordings"), ("episodes", "test episodes"), ("context", "frames that are given"),
                        ("generated", "frames that are generated"), ("sampling-steps", "noise levels of the sampler")):
         reproduce.add_argument(f"--{name}", type=_at_least(2 if name in ("episodes", "sampling-steps") else 1), help=f"{text} (default: {getattr(Settings(), name.replace('-', '_'))})")
-    reproduce.add_argument("--seed", type=_at_least(0), help="default: 0")
+    reproduce.add_argument("--seed", type=_seed, help="default: 0")
     reproduce.add_argument("--metrics", nargs="+", help="psnr ssim consistency lpips dino matches fid fvd; default: the first three, which need no trained weights")
     reproduce.add_argument("--workers", type=_at_least(1), help="jobs at a time, one thread each; default: one per core, 1 on a GPU")
     reproduce.add_argument("--device", default="auto")
@@ -374,12 +438,12 @@ def make_parser() -> argparse.ArgumentParser:
     record.add_argument("--episodes", type=_at_least(1), default=1, help="above 1: record a data set, one episode per seed from --seed on")
     record.add_argument("--context", type=_at_least(1), help="data set only: frames of context, to which later frames return (the paper's overlap rule)")
     record.add_argument("--workers", type=_at_least(1), default=2, help="data set only: processes")
-    record.add_argument("--seed", type=int, default=1, help="decides the walk")
-    record.add_argument("--frames", type=int, default=160)
+    record.add_argument("--seed", type=_seed, default=1, help="decides the walk: default 1")
+    record.add_argument("--frames", type=int, default=160, help="of the film, or of each episode: default 160")
     record.add_argument("--level", help="MAP01 to MAP32: default MAP04, for a data set a choice of several")
     record.add_argument("--frames-per-action", type=int, default=4, help="how long an action is held (paper: 9)")
     record.add_argument("--size", type=int, default=128, help="height and width in pixels")
-    record.add_argument("--crf", type=int, default=16, help="quality of H.264: 0 is lossless, 51 is worst")
+    record.add_argument("--crf", type=int, help="single film only: quality of H.264, 0 is lossless, 51 is worst: default 16")
     record.set_defaults(run=command_record)
     return parser
 
@@ -396,8 +460,19 @@ def main(arguments=None):
     try:
         arguments.run(arguments)
     except (ValueError, OSError, FloatingPointError) as error:
-        print(f"millivid {arguments.command}: {' '.join(str(error).split())}", file=sys.stderr)  # one line, always
-        return 2
+        message = str(error)
+        if getattr(error, "strerror", None):  # the system's own words, which give no advice
+            message = f"{error.filename or 'a file'}: {error.strerror}; check that the path exists, may be used and has space, or give another one"
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "DefaultCPUAllocator" not in str(error):
+            raise  # a mistake of ours
+        less = [f"--{name}" for name in ("batch-size", "rooms", "episodes", "frames", "max-frames", "workers") if hasattr(arguments, name.replace("-", "_"))]
+        message = f"out of memory ({str(error) or 'RAM'}): " + (f"give less of {', '.join(less)}, " if less else "") + "end other programs, or use another device"
     except KeyboardInterrupt:
-        print("interrupted; run the same command again to go on", file=sys.stderr)
+        resumes = arguments.command in ("train", "reproduce") or arguments.command == "record" and arguments.episodes > 1
+        print("interrupted; run the same command again to " + ("go on" if resumes else "start over"), file=sys.stderr)
         return 130
+    else:
+        return None
+    print(f"millivid {arguments.command}: {' '.join(message.split())}", file=sys.stderr)  # one line, always
+    return 2

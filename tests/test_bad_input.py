@@ -3,6 +3,7 @@
 A message names the value that was given, what was expected, and what to do about it.
 """
 
+import json
 import shutil
 
 import av
@@ -12,9 +13,9 @@ import torch
 from tiny import PYRAMID, TRANSFORMER, assert_says, files_below, random_video, run_millivid
 
 from millivid.cli import main
-from millivid.data import FREEDOOM_VIDEO, encode_frames, frame_actions, read_video, write_video
+from millivid.data import FREEDOOM_VIDEO, RoomWalks, encode_frames, frame_actions, read_video, write_video
 from millivid.diffusion import ddim_sample
-from millivid.hub import PACKAGED, choose_device, load_generator, load_tokenizer, save_model
+from millivid.hub import PACKAGED, Generator, choose_device, load_generator, load_tokenizer, save_model
 from millivid.layers import TransformerConfig
 from millivid.pyramid import PyramidConfig, patchify, pyramid_patches
 from millivid.rollout import gather_tokens, generate, generate_framepack, step_indices
@@ -136,6 +137,17 @@ def test_images_of_another_size_than_the_tokenizers(tokenizer):
     assert_says(error.value, "20", "16", "resize")
 
 
+@pytest.mark.parametrize("frames, parts", [
+    (np.ones((2, 16, 16, 3)), ("float64", "(2, 16, 16, 3)", "expected uint8", "images_to_frames")),  # once black frames
+    (np.zeros((2, 3, 16, 16), dtype=np.uint8), ("(2, 3, 16, 16)", "(frames, height, width, 3)")),
+    (np.zeros((16, 16, 3), dtype=np.uint8), ("(16, 16, 3)", "(frames, height, width, 3)")),
+    (np.zeros((0, 16, 16, 3), dtype=np.uint8), ("no frames", "at least one"))])
+def test_frames_that_cannot_be_encoded(tokenizer, frames, parts):
+    with pytest.raises(ValueError) as error:
+        encode_frames(tokenizer, frames)
+    assert_says(error.value, *parts)
+
+
 def test_settings_of_no_use():
     for make, parts in ((lambda: PyramidConfig(num_levels=0), ("num_levels", 0, "at least one")),
                         (lambda: TransformerConfig(100, 2, 3), ("100", "3", "multiple")),
@@ -218,6 +230,51 @@ def test_an_end_before_the_start(schedule):
     with pytest.raises(ValueError) as error:
         schedule.rollout(30, 30)
     assert_says(error.value, "end 30", "start 30", "after")
+
+
+@pytest.fixture(params=["millivid", "framepack"])
+def generator_of(request, video_model, framepack_model):
+    if request.param == "framepack":
+        return Generator(framepack_model, Experiment("framepack", PYRAMID, framepack_model.config))
+    return Generator(video_model, Experiment("millivid", PYRAMID, video_model.config, (1, 2, 4), 16))
+
+
+@pytest.mark.parametrize("change, parts", [
+    (dict(latents=torch.zeros(2, 30, 85, 4)), ("(2, 30, 85, 4)", "21 tokens", "tokenizer")),
+    (dict(latents=torch.zeros(2, 30, 21, 5)), ("(2, 30, 21, 5)", "4 channels", "tokenizer")),
+    (dict(latents=torch.zeros(30, 21, 4)), ("(30, 21, 4)", "videos, frames")),
+    (dict(latents=torch.zeros(0, 30, 21, 4)), ("(0, 30, 21, 4)", "videos, frames")),
+    (dict(latents=torch.zeros(2, 30, 21, 4, dtype=torch.uint8)), ("uint8", "floats")),
+    (dict(actions=torch.zeros(1, 30, 6)), ("(1, 30, 6)", "(2, 26 or more, 6)")),  # once the same for both videos
+    (dict(actions=torch.zeros(2, 25, 6)), ("(2, 25, 6)", "(2, 26 or more, 6)", "frame_actions")),  # once made up
+    (dict(actions=torch.zeros(2, 30)), ("(2, 30)", "(2, 26 or more, 6)")),
+    (dict(actions=torch.zeros(2, 30, 3)), ("(2, 30, 3)", "(2, 26 or more, 6)")),
+    (dict(seeds=[3]), ("seeds [3]", "each of the 2 videos")),  # once the same noise for both videos
+    (dict(seeds=3), ("seeds 3", "each of the 2 videos")),
+    (dict(end=24), ("end 24", "after start 24"))])
+def test_what_does_not_belong_together_is_not_generated(generator_of, change, parts):
+    latents, actions = random_video(2, 30)
+    with pytest.raises(ValueError) as error:
+        generator_of.generate(**dict(latents=latents, actions=actions, start=24, end=26, num_steps=2, progress=False) | change)
+    assert_says(error.value, *parts)
+
+
+def test_framepack_checks_what_it_gets(framepack_model):
+    latents, actions = random_video(2, 30)
+    for change, part in ((dict(end=24), "end 24"), (dict(seeds=[3]), "seeds [3]"), (dict(actions=actions[:1]), "(1, 30, 6)")):
+        with pytest.raises(ValueError) as error:
+            generate_framepack(framepack_model, **dict(latents=latents, actions=actions, pyramid=PYRAMID, start=24, end=26, progress=False) | change)
+        assert_says(error.value, part)
+
+
+def test_what_may_be_given_to_a_generator(generator_of):
+    "Double precision, and an odd number of frames up to the last known action; FramePack reads the finest level only."
+    latents, actions = random_video(2, 27)
+    settings = dict(start=24, end=27, num_steps=2, progress=False)
+    out = generator_of.generate(latents, actions, **settings)
+    assert torch.equal(generator_of.generate(latents.double(), actions, **settings), out)
+    if generator_of.experiment.method == "framepack":
+        assert torch.equal(generator_of.generate(latents[:, :, PYRAMID.level_slice(0)], actions, **settings), out)
 
 
 def test_too_few_frames_for_a_test_episode():
@@ -316,15 +373,50 @@ def test_settings_of_something_else(saved, text):
     assert_says(error.value, saved, "does not describe a Tokenizer", "latent_channels", "save_model")
 
 
+@pytest.mark.parametrize("wrong", [{"pyramid": 3}, {"pyramid": {"levels": 3}}, {"latent_channels": "four"}, {"encoder": {"heads": 0}},
+                                   {"encoder": {"width": 25, "heads": 2}}])
+def test_settings_that_make_no_model(saved, wrong):
+    settings = json.loads((saved / "config.json").read_text())
+    (saved / "config.json").write_text(json.dumps(settings | wrong))
+    with pytest.raises(ValueError) as error:
+        load_tokenizer(saved)
+    assert_says(error.value, saved / "config.json", "does not describe a Tokenizer", "save_model")
+
+
+@pytest.mark.parametrize("text", ["", "not a cache" * 100])
+def test_a_cache_that_cannot_be_read(tokenizer, tmp_path, text):
+    cache = tmp_path / "rooms.safetensors"
+    cache.write_text(text)
+    with pytest.raises(ValueError) as error:
+        RoomWalks(tokenizer, [0], WorldConfig(image_size=16), cache, progress=False)
+    assert_says(error.value, cache, "cannot be read", "delete", "another file")
+    assert cache.read_text() == text  # perhaps it is no cache at all
+
+
+def test_a_model_without_its_experiment(tokenizer, video_model, tmp_path):
+    experiment = Experiment("millivid", PYRAMID, video_model.config, (1, 2, 4), 16)
+    for model, given, parts in ((video_model, None, ("VideoModel without an experiment", "trained for")),
+                                (tokenizer, experiment, ("Tokenizer with an experiment", "a tokenizer none"))):
+        with pytest.raises(ValueError) as error:
+            save_model(model, tmp_path, given)
+        assert_says(error.value, *parts)
+    assert files_below(tmp_path) == []
+    save_model(video_model, tmp_path, experiment)
+    save_model(tokenizer, tmp_path)
+    assert "experiment.json" not in files_below(tmp_path)  # it belonged to the video model
+
+
 def test_a_tokenizer_is_no_generator(saved):
     with pytest.raises(FileNotFoundError) as error:
         load_generator(saved)
     assert_says(error.value, saved, "experiment.json", "save_model")
 
 
-@pytest.mark.parametrize("text", ["", "{", "{}", "[]", '{"method": "nonsense"}'])
+@pytest.mark.parametrize("text", ["", "{", "{}", "[]", '{"method": "nonsense"}', '{"method": "nonsense", "pyramid": {}, "video": {}}',
+                                  '{"method": "framepack", "pyramid": 3, "video": {}}', '{"method": "millivid", "pyramid": {}, "video": 3}',
+                                  '{"method": "millivid", "pyramid": {}, "video": {}, "frames_per_level": ["all"]}', "\xff"])
 def test_an_experiment_that_cannot_be_read(saved, text):
-    (saved / "experiment.json").write_text(text)
+    (saved / "experiment.json").write_bytes(text.encode("latin-1"))  # the last one is not UTF-8
     with pytest.raises(ValueError) as error:
         load_generator(saved)
     assert_says(error.value, "experiment.json", "save_model")
@@ -378,6 +470,15 @@ def test_a_device_that_does_not_exist():
     with pytest.raises(ValueError) as error:
         choose_device("abacus")
     assert_says(error.value, "abacus", "unknown", "use", "cpu")
+
+
+@pytest.mark.parametrize("name", ["meta", "xpu", "mps"])
+def test_a_device_that_is_of_no_use(name):
+    if name == "mps" and torch.backends.mps.is_available():
+        pytest.skip("a Mac")
+    with pytest.raises(ValueError) as error:
+        choose_device(name)
+    assert_says(error.value, name, "here", "use", "cpu")
 
 
 # ---- on the command line ---------------------------------------------------------------------------------------------
@@ -463,3 +564,89 @@ def test_cli_ends_like_any_other_program(tmp_path):
     assert len(done.stderr.strip().splitlines()) == 1
     assert_says(done.stderr, "millivid", "mini-nonsense", "the package has")
     assert files_below(tmp_path) == []
+
+
+# ---- on the command line: asked before the work, not after it ----------------------------------------------------------
+
+def no_work(monkeypatch, error=None):
+    "Whatever takes long fails the test at once, or raises an error."
+    def begun(*_, **__):
+        raise error or AssertionError("the command began to work")
+    for name in ("train_tokenizer", "RoomWalks", "make_test_episodes", "encode_frames", "record_doom", "record_episodes", "reproduce"):
+        monkeypatch.setattr(f"millivid.cli.{name}", begun)
+
+
+@pytest.mark.parametrize("command, option", [
+    (("demo",), "--out"), (("tokenize", FREEDOOM_VIDEO), "--out"), (("train", "tokenizer"), "--out"), (("train", "video"), "--out"),
+    (("record", "--episodes", 2), "--out"), (("reproduce", "--quick"), "--out"), (("reproduce", "--quick"), "--results")])
+@pytest.mark.parametrize("name", ["file", "file/below"])
+def test_cli_with_a_file_where_a_folder_is_needed(command, option, name, tmp_path, capsys, monkeypatch):
+    no_work(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("mine")
+    assert_says(cli_message(capsys, *command, option, tmp_path / name), option, tmp_path / name, "folder", "give another")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("command, option", [(("record",), "--out"), (("train", "video", "--out", "new"), "--cache")])
+def test_cli_with_a_folder_where_a_file_is_needed(command, option, tmp_path, capsys, monkeypatch):
+    no_work(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "walk.mp4").mkdir()
+    assert_says(cli_message(capsys, *command, option, tmp_path / "walk.mp4"), option, tmp_path / "walk.mp4", "is a folder", "name of a file")
+    assert [path.name for path in tmp_path.iterdir()] == ["walk.mp4"]
+
+
+def test_cli_with_a_tokenizer_for_another_model(tokenizer, tmp_path, capsys, monkeypatch):
+    no_work(monkeypatch)
+    save_model(tokenizer, tmp_path / "tokenizer")
+    message = cli_message(capsys, "train", "video", "--tokenizer", tmp_path / "tokenizer", "--out", tmp_path / "out")
+    assert_says(message, tmp_path / "tokenizer", "4 latent channels", "needs 16", "(16, 16)", "(64, 64)", "give mini-tokenizer")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("arguments, parts", [
+    (("demo", "--seed", -1), ("--seed", -1, "at least 0")), (("demo", "--seed", 10 ** 20), ("--seed", 10 ** 20, "at most")),
+    (("train", "video", "--out", "x", "--learning-rate", "abc"), ("--learning-rate", "'abc' is no number, such as")),
+    (("train", "video", "--out", "x", "--learning-rate", "inf"), ("--learning-rate", "inf", "above 0", "finite")),
+    (("train", "video", "--out", "x", "--steps", "1e3"), ("--steps", "'1e3' is no whole number", "such as")),
+    (("record", "--episodes", 2, "--crf", 99), ("--crf 99", "single film", "leave it out"))])
+def test_cli_with_numbers_that_are_none_or_misplaced(arguments, parts, tmp_path, capsys, monkeypatch):
+    no_work(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    assert_says(cli_message(capsys, *arguments), *parts)
+    assert files_below(tmp_path) == []
+
+
+def test_cli_with_a_drawing_that_is_no_text(tmp_path, capsys):
+    (tmp_path / "own.txt").write_bytes("Ä".encode("latin-1"))
+    message = cli_message(capsys, "reproduce", "--own", tmp_path / "own.txt", "--out", tmp_path / "out")
+    assert_says(message, tmp_path / "own.txt", "UTF-8", "give a text file")
+
+
+@pytest.mark.parametrize("error, parts", [
+    (MemoryError(), ("out of memory", "--batch-size")), (torch.OutOfMemoryError("CUDA out of memory"), ("out of memory", "--batch-size", "device")),
+    (RuntimeError("DefaultCPUAllocator: can't allocate memory"), ("out of memory", "--batch-size")),
+    (PermissionError(13, "Permission denied", "/some/path"), ("/some/path", "permission denied", "give another")),
+    (OSError(28, "No space left on device"), ("no space left", "give another"))])
+def test_cli_gives_advice_where_the_system_gives_none(error, parts, tmp_path, capsys, monkeypatch):
+    no_work(monkeypatch, error)
+    message = cli_message(capsys, "train", "tokenizer", "--out", tmp_path / "out")
+    assert_says(message, *parts)
+    assert "Errno" not in message
+
+
+def test_cli_raises_what_is_a_mistake_of_ours(tmp_path, monkeypatch):
+    no_work(monkeypatch, RuntimeError("shapes differ"))
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        main(["train", "tokenizer", "--out", str(tmp_path)])
+
+
+@pytest.mark.parametrize("command, text", [
+    (("demo",), "start over"), (("tokenize", FREEDOOM_VIDEO), "start over"), (("record",), "start over"), (("record", "--episodes", 2), "go on"),
+    (("train", "tokenizer"), "go on"), (("reproduce", "--quick"), "go on")])
+def test_cli_says_what_the_same_command_will_do_after_an_interruption(command, text, tmp_path, capsys, monkeypatch):
+    no_work(monkeypatch, KeyboardInterrupt())
+    monkeypatch.chdir(tmp_path)
+    assert main([*map(str, command), "--out", "walk.mp4" if command == ("record",) else "out"]) == 130
+    assert_says(capsys.readouterr().err, "interrupted", text)
