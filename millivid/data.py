@@ -7,7 +7,7 @@ __all__ = ['FREEDOOM_VIDEO', 'frames_to_images', 'images_to_frames', 'encode_fra
            'write_atomically', 'RoomWalks', 'training_tokens', 'plot_tokens', 'plot_token_frames', 'StepSampler',
            'torchvision_transforms', 'fit_frames', 'read_video', 'write_video', 'write_gif']
 
-# %% ../nbs/08_data.ipynb #368606df
+# %% ../nbs/08_data.ipynb #d556957d
 import functools
 import hashlib
 import itertools
@@ -22,7 +22,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tqdm.auto import tqdm
 
@@ -36,12 +36,16 @@ from .world import CONTEXT_COLOUR, GENERATED_COLOUR
 from .world import WorldConfig, apply_actions, check_actions, lattice_poses, make_room, pose_index
 from .world import random_walk, render_poses
 
-# %% ../nbs/08_data.ipynb #37cb3a50
+# %% ../nbs/08_data.ipynb #58a1e141
 def frames_to_images(
     frames: np.ndarray,  # uint8 (frames, height, width, 3)
 ) -> torch.Tensor:
-    "Video frames as a tensor. Returns float32 (frames, 3, height, width) in [0, 1]."
-    return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 255
+    "Video frames as a tensor. Returns float32 (frames, 3, height, width) in [0, 1]. Raises ValueError for another type or shape."
+    frames = np.ascontiguousarray(frames)
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:  # floats in [0, 1] would all become black
+        raise ValueError(f"frames of shape {frames.shape} and type {frames.dtype}: expected uint8 (frames, height, width, 3); for images, "
+                         "floats in [0, 1] with the channels first, use images_to_frames")
+    return torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
 
 
 def images_to_frames(
@@ -50,14 +54,16 @@ def images_to_frames(
     "The inverse of `frames_to_images`. Returns uint8 (frames, height, width, 3)."
     return (images.float().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
-# %% ../nbs/08_data.ipynb #9eaa77e6
+# %% ../nbs/08_data.ipynb #a3eb6332
 @torch.no_grad()
 def encode_frames(
     tokenizer,
     frames: np.ndarray,  # uint8 (frames, height, width, 3)
     batch_size: int = 64,
 ) -> torch.Tensor:
-    "Encode a video frame by frame. Returns float32 (frames, tokens, channels)."
+    "Encode a video frame by frame. Returns float32 (frames, tokens, channels). Raises ValueError for no frames, or frames of another type or shape."
+    if len(frames) < 1:
+        raise ValueError("no frames to encode: give at least one")
     device = next(tokenizer.parameters()).device
     return torch.cat([tokenizer.encode(frames_to_images(frames[i:i + batch_size]).to(device)).float().cpu()
                       for i in range(0, len(frames), batch_size)])
@@ -103,12 +109,12 @@ def write_atomically(path, write):
     finally:
         temporary.unlink(missing_ok=True)
 
-# %% ../nbs/08_data.ipynb #8bb517c7
+# %% ../nbs/08_data.ipynb #79a69760
 class RoomWalks:
     """Endless encoded walks: every pose of every room is encoded once, a walk is then a look-up.
 
     A room has only 96 different views, so a few thousand rooms fit in memory, whole. With `cache`, a file keeps the
-    encoded rooms; it is made anew when the tokenizer or the rooms are others.
+    encoded rooms; it is made anew when the tokenizer or the rooms are others. Raises ValueError for a cache that cannot be read.
     """
 
     def __init__(
@@ -123,10 +129,14 @@ class RoomWalks:
         weights = b"".join(value.cpu().numpy().tobytes() for value in tokenizer.state_dict().values())
         made_from = hashlib.sha256(weights + repr((list(seeds), config)).encode()).hexdigest()
         if cache and Path(cache).exists():
-            with safe_open(cache, "pt") as file:
-                if (file.metadata() or {}).get("made_from") == made_from:
-                    self.latents = file.get_tensor("latents")
-                    return
+            try:
+                with safe_open(cache, "pt") as file:
+                    if (file.metadata() or {}).get("made_from") == made_from:
+                        self.latents = file.get_tensor("latents")
+                        return
+            except (SafetensorError, OSError) as error:  # it may be a file of yours: not overwritten
+                raise ValueError(f"the cache {cache} cannot be read ({error}): delete it if it is a damaged cache, it is then made anew, or "
+                                 "name another file") from None
         every_pose, device = np.arange(len(lattice_poses(config))), next(tokenizer.parameters()).device
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_is_fast(device)):
             self.latents = torch.stack([
