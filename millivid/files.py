@@ -154,7 +154,7 @@ def read_step(
                 latents[first:end, pyramid.level_slice(level).start:] = part.float()
     return latents, actions
 
-# %% ../nbs/08_files.ipynb #5846f146
+# %% ../nbs/08_files.ipynb #b3255456
 def write_frames(
     path,
     frames: np.ndarray,  # uint8 (frames, height, width, 3)
@@ -216,7 +216,8 @@ def read_actions(path) -> torch.Tensor:
     try:
         with open(path, "rb") as file:
             actions = np.lib.format.read_array(file, allow_pickle=False)
-    except (ValueError, EOFError, SyntaxError, tokenize.TokenError) as error:  # damaged headers are parsed as Python literals
+    except (ValueError, EOFError, SyntaxError, tokenize.TokenError, MemoryError, OverflowError) as error:
+        # damaged headers are parsed as Python literals, and may promise any size
         raise ValueError(f"{path} cannot be read as a NumPy array ({error}): copy or make it again") from None
     if actions.ndim != 2 or actions.shape[1] != ACTION_CHANNELS or actions.dtype.kind not in "fiu":
         raise ValueError(f"{path} has shape {actions.shape} of {actions.dtype}: expected numbers (frames, {ACTION_CHANNELS}): action, x, y, z, yaw, pitch")

@@ -414,6 +414,15 @@ def test_a_damaged_header_of_actions_never_ends_in_another_error(tmp_path):
                 assert str(path) in str(error), f"byte {place}: {error}"
 
 
+def test_actions_that_promise_more_than_any_memory_holds(tmp_path):
+    path = tmp_path / "a.npy"
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (10 ** 15, 6)})
+    with pytest.raises(ValueError) as error:
+        read_actions(path)
+    assert_says(error.value, path, "cannot be read", "copy or make it again")
+
+
 def save_array(array, **settings):
     return lambda path: np.save(path, array, **settings)
 
