@@ -8,7 +8,7 @@ __all__ = ['PACKAGED', 'RELEASE_REPOSITORY', 'RELEASE_DATA', 'RELEASE_FILES', 'c
            'read_checkpoint', 'load_release', 'release_megabytes', 'download_release', 'load_release_generator',
            'peak_gigabytes', 'measure_full_size']
 
-# %% ../nbs/11_pretrained.ipynb #a293f699
+# %% ../nbs/11_pretrained.ipynb #7cd12d06
 import contextlib
 import copy
 import io
@@ -34,26 +34,32 @@ from .diffusion import ddim_sample
 from .files import pyramid_row_bytes
 from .layers import TransformerConfig
 from .pyramid import PyramidConfig
-from .rollout import gather_tokens, generate, generate_framepack, step_indices
+from .rollout import check_video, gather_tokens, generate, generate_framepack, padded_video, step_indices
 from .tokenizer import Tokenizer, TokenizerConfig
 from .training import PAPER_EXPERIMENTS, PAPER_TOKENIZERS, Experiment
 from .video import FramePackModel, VideoConfig, VideoModel
 
-# %% ../nbs/11_pretrained.ipynb #6d60aa52
+# %% ../nbs/11_pretrained.ipynb #f5580dcb
 PACKAGED = Path(millivid.__file__).parent / "weights"
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    "'auto' takes a GPU where there is one. Raises ValueError for a device that this machine or PyTorch does not have."
+    "'auto' takes a GPU where there is one. Raises ValueError for a device that this machine or PyTorch does not have, or that is none of cpu, cuda and mps."
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ValueError(f"device {name!r} is unknown: use 'auto', 'cpu', 'cuda' or 'cuda:1'") from None
+        device = None
+    if device is None or device.type not in ("cpu", "cuda", "mps"):
+        raise ValueError(f"device {name!r} is unknown or of no use here: use 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device {name!r} was asked for, but PyTorch sees {torch.cuda.device_count()} GPUs here: use "
                          "'cpu', or install a PyTorch built for your GPU")
+    try:
+        torch.empty(1, device=device)  # PyTorch knows the names of devices that it was not built for
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {name!r} cannot be used here ({_reason(error)}): use 'auto' or 'cpu'") from None
     return device
 
 
@@ -91,8 +97,7 @@ def _load(kind, folder, device):
         known = {field.name for field in fields(TokenizerConfig if kind is Tokenizer else VideoConfig)}
         if not isinstance(config, dict) or not config or config.keys() - known:
             found = ", ".join(sorted(config)) if isinstance(config, dict) else type(config).__name__
-            raise ValueError(f"{folder / 'config.json'} does not describe a {kind.__name__}: it has {found or 'nothing'}, expected some of "
-                             f"{', '.join(sorted(known))}; save a model there with save_model")
+            raise TypeError(f"it has {found or 'nothing'}, expected some of {', '.join(sorted(known))}")
         with contextlib.redirect_stdout(io.StringIO()):  # the library prints a line of its own
             model = kind.from_pretrained(folder, map_location="cpu", strict=True)
         return model.float().eval().to(device)
@@ -101,13 +106,15 @@ def _load(kind, folder, device):
                          "or train it again") from None
     except RuntimeError as error:
         raise ValueError(f"the weights in {folder} do not fit its config.json: {error}") from None
+    except (AttributeError, TypeError, ValueError, ZeroDivisionError) as error:  # wherever a wrong setting is used first
+        raise ValueError(f"{folder / 'config.json'} does not describe a {kind.__name__} ({error}): save a model there with save_model") from None
 
 
 def load_tokenizer(name="mini-tokenizer", device="cpu") -> Tokenizer:
     "Load a tokenizer by its name in the package, from a folder, or from the Hub ('user/model'). Errors: see `weights_folder`; ValueError if broken."
     return _load(Tokenizer, weights_folder(name), choose_device(device))
 
-# %% ../nbs/11_pretrained.ipynb #9d9f0a5b
+# %% ../nbs/11_pretrained.ipynb #d6c2a9a1
 @dataclass
 class Generator:
     "A video model with all that it needs to generate: how it is rolled out, and on which tokens."
@@ -121,15 +128,17 @@ class Generator:
         `generate_framepack` in rollout, and so are the errors. Returns latents (batch, end, tokens, channels), finest level first;
         for FramePack the finest level only. On a CPU all is float32, on a GPU matrix products are bfloat16.
         """
-        device = next(self.model.parameters()).device
-        latents, actions = latents.to(device), actions.to(device)
+        pyramid, device = self.experiment.pyramid, next(self.model.parameters()).device
+        finest = pyramid.tokens_per_level[:1] if self.experiment.method == "framepack" else ()  # it reads no others
+        check_video(latents, actions, seeds, start, end, [*finest, pyramid.num_tokens], self.experiment.video.latent_channels)
+        latents, actions = latents.to(device, torch.float32), actions.to(device)
         settings = dict(num_steps=num_steps, seeds=seeds, progress=progress, autocast=device.type != "cpu") | settings
         if self.experiment.method == "framepack":
             whole = end + (start - end) % self.experiment.video.framepack_denoised  # the last ones are cut off again
-            return generate_framepack(self.model, latents, actions, self.experiment.pyramid, start, whole, **settings)[:, :end]
+            _, actions = padded_video(latents, actions, start, whole)
+            return generate_framepack(self.model, latents, actions, pyramid, start, whole, **settings)[:, :end]
         settings.setdefault("guidance", self.experiment.guidance)
-        return generate(self.model, latents, actions, self.experiment.schedule(), self.experiment.pyramid, start, end,
-                        **settings)
+        return generate(self.model, latents, actions, self.experiment.schedule(), pyramid, start, end, **settings)
 
 
 def load_generator(name="mini-millivid", device="cpu") -> Generator:
@@ -137,7 +146,9 @@ def load_generator(name="mini-millivid", device="cpu") -> Generator:
     folder = weights_folder(name, ("config.json", "model.safetensors", "experiment.json"))
     try:
         experiment = Experiment(**json.loads((folder / "experiment.json").read_text()))
-    except (json.JSONDecodeError, TypeError) as error:
+        if not isinstance(experiment.video, VideoConfig) or experiment.tokens_per_step < 1:
+            raise ValueError("it has no video model, or a step without tokens")
+    except (AttributeError, IndexError, TypeError, ValueError, ZeroDivisionError) as error:  # wherever a wrong setting is used first
         raise ValueError(f"{folder / 'experiment.json'} does not describe an experiment ({error}): write it with "
                          "save_model") from None
     kind = FramePackModel if experiment.method == "framepack" else VideoModel
@@ -147,10 +158,13 @@ def load_generator(name="mini-millivid", device="cpu") -> Generator:
 def save_model(
     model,  # Tokenizer, VideoModel or FramePackModel
     folder,
-    experiment: Experiment | None = None,  # for video models
+    experiment: Experiment | None = None,  # of a video model; a tokenizer has none
     card: str = "",  # what README.md says
 ):
-    "Save weights in half precision (float16) with their configuration; `load_*` reads them back."
+    "Save weights in half precision (float16) with their configuration; `load_*` reads them back. Raises ValueError for a video model without its experiment."
+    if isinstance(model, Tokenizer) != (experiment is None):
+        raise ValueError(f"a {type(model).__name__} with{'' if experiment else 'out'} an experiment: give a video model the Experiment that it was "
+                         "trained for, and a tokenizer none")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".saving") as temporary:
@@ -160,6 +174,8 @@ def save_model(
                 os.replace(file, folder / file.name)
     if experiment:
         write_atomically(folder / "experiment.json", lambda path: path.write_text(json.dumps(asdict(experiment), indent=1)))
+    else:
+        (folder / "experiment.json").unlink(missing_ok=True)  # of a video model that was saved here before
     if card:
         write_atomically(folder / "README.md", lambda path: path.write_text(card))
 

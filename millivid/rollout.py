@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['StepIndex', 'step_indices', 'gather_tokens', 'write_tokens', 'coordinate_keys', 'copy_by_coordinate', 'VideoNoise',
-           'padded_video', 'generate', 'RolloutRecorder', 'plot_recording', 'animate_recording', 'generate_framepack']
+           'check_video', 'padded_video', 'generate', 'RolloutRecorder', 'plot_recording', 'animate_recording',
+           'generate_framepack']
 
 # %% ../nbs/07_rollout.ipynb #a9a0199d
 from dataclasses import dataclass
@@ -111,12 +112,27 @@ class VideoNoise:
         "Returns (videos, *shape)."
         return torch.stack([torch.randn(shape, generator=generator) for generator in self.generators]).to(device)
 
-# %% ../nbs/07_rollout.ipynb #1157bf5b
-def padded_video(latents, actions, start, end):
-    "A copy with room for `end` frames: empty from `start` on, the last action repeated where the plan overshoots."
-    if actions.shape[1] < 1 or latents.shape[1] < start:
+# %% ../nbs/07_rollout.ipynb #9afbeeb2
+def check_video(latents, actions, seeds, start, end, tokens, channels=None):
+    "Raises ValueError unless these belong together: latents with as many tokens as one of `tokens`, an action for every frame before `end`, a seed for each video."
+    if end <= start:
+        raise ValueError(f"end {end} must lie after start {start}: it is the frame after the last generated one")
+    if latents.ndim != 4 or len(latents) < 1 or not latents.is_floating_point() or latents.shape[2] not in tokens \
+            or channels not in (None, latents.shape[3]):
+        raise ValueError(f"latents of shape {tuple(latents.shape)} and type {latents.dtype}: expected floats (videos, frames, "
+                         f"{' or '.join(map(str, tokens))} tokens, {channels or 'any number of'} channels); encode the frames with the tokenizer of this model")
+    if latents.shape[1] < start:
         raise ValueError(f"{latents.shape[1]} frames were given, but generation starts at frame {start}: give at least "
                          f"{start} context frames")
+    if actions.ndim != 3 or len(actions) != len(latents) or actions.shape[1] < end or actions.shape[2] != 6:
+        raise ValueError(f"actions of shape {tuple(actions.shape)}: expected ({len(latents)}, {end} or more, 6), for each video an action "
+                         f"for every frame before end {end}, as frame_actions makes them; give more of them or generate fewer frames")
+    if seeds is not None and np.shape(seeds) != (len(latents),):
+        raise ValueError(f"seeds {seeds}: expected one number for each of the {len(latents)} videos")
+
+
+def padded_video(latents, actions, start, end):
+    "A copy with room for `end` frames: empty from `start` on, the last action repeated where the plan overshoots."
     missing = max(end - actions.shape[1], 0)
     actions = torch.cat([actions, actions[:, -1:].expand(-1, missing, -1)], dim=1)
     video = latents.new_zeros(len(latents), max(end, actions.shape[1]), *latents.shape[2:])
@@ -128,7 +144,7 @@ def padded_video(latents, actions, start, end):
 def generate(
     model,  # VideoModel
     latents: torch.Tensor,  # (batch, frames >= start, tokens, channels): only the frames before `start` are read
-    actions: torch.Tensor,  # (batch, frames, 6): the actions of context AND generated frames
+    actions: torch.Tensor,  # (batch, frames >= end, 6): the actions of context AND generated frames
     schedule: Schedule,
     pyramid: PyramidConfig,
     start: int,  # first generated frame
@@ -145,11 +161,12 @@ def generate(
     """Generate a video of any length with a schedule (paper section 5).
 
     Returns latents (batch, end, tokens, channels): the context as given, then what was generated; levels and frames that
-    no step denoised are zero. Raises ValueError where the context is too short for the schedule, or where schedule and
-    pyramid do not fit.
+    no step denoised are zero. Raises ValueError where the context is too short for the schedule, where schedule and
+    pyramid do not fit, and for latents, actions or seeds of another shape.
     """
     plan = schedule.rollout(start, end)
     indices, coordinates = step_indices(schedule, pyramid), pyramid.coordinates()
+    check_video(latents, actions, seeds, start, end, [pyramid.num_tokens])
     noise = noise or VideoNoise(range(len(latents)) if seeds is None else seeds)
     video, actions = padded_video(latents, actions, start, plan[-1][1] + schedule.chunk_frames)
     while not (schedule.roles[plan[-1][0], :, :end - plan[-1][1]] == DENOISED).any():
@@ -251,12 +268,12 @@ def animate_recording(
         images.append(image)
     return gif_bytes(images, milliseconds, 96)
 
-# %% ../nbs/07_rollout.ipynb #fb8671d8
+# %% ../nbs/07_rollout.ipynb #8a23cebe
 @torch.no_grad()
 def generate_framepack(
     model: FramePackModel,
     latents: torch.Tensor,  # (batch, frames >= start, tokens, channels): only finest tokens before `start` are read
-    actions: torch.Tensor,  # (batch, frames, 6)
+    actions: torch.Tensor,  # (batch, frames >= end, 6)
     pyramid: PyramidConfig,
     start: int,
     end: int,
@@ -270,12 +287,14 @@ def generate_framepack(
     """Generate with FramePack: a few frames at a time, each from all context frames at once (the baseline of the paper).
 
     Returns latents (batch, end, finest tokens, channels). Frames left over when the denoised frames do not divide
-    end - start stay zero. Raises ValueError where the context is too short for the model.
+    end - start stay zero. Raises ValueError where the context is too short for the model, where end does not lie after
+    start, and for latents, actions or seeds of another shape.
     """
     if start < model.context_frames:
         raise ValueError(f"FramePack needs {model.context_frames} context frames, but only {start} come before the "
                          "first generated frame: give more context")
     rows, columns = pyramid.grid_shape(0)
+    check_video(latents, actions, seeds, start, end, [rows * columns, pyramid.num_tokens])
     fresh, context = model.config.framepack_denoised, model.context_frames
     video, actions = padded_video(latents[:, :, pyramid.level_slice(0)], actions, start, end)
     grid = rearrange(video[:, :end], "b f (row column) c -> b f c row column", row=rows)

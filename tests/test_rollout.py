@@ -102,8 +102,8 @@ def test_context_is_never_changed(rollout, video):
 
 
 @pytest.mark.parametrize("guidance", [1., 1.5])
-def test_a_step_changes_nothing_but_what_it_denoises(video_model, schedule, video, guidance):
-    latents, actions = video
+def test_a_step_changes_nothing_but_what_it_denoises(video_model, schedule, guidance):
+    latents, actions = random_video(2, 32)
     before = torch.zeros(2, 32, PYRAMID.num_tokens, 4)
     before[:, :START] = latents[:, :START]
     seen = []
