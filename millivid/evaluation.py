@@ -59,7 +59,7 @@ def random_context_frames(truth: np.ndarray, context: int, rng: np.random.Genera
     count, frames = truth.shape[:2]
     return truth[np.arange(count)[:, None], rng.integers(context, size=(count, frames))]
 
-# %% ../nbs/10_evaluation.ipynb #6e9e60d7
+# %% ../nbs/10_evaluation.ipynb #4ae3c3f3
 def bound_videos(
     tokenizer,
     truth: np.ndarray,  # (episodes, frames, height, width, 3)
@@ -85,20 +85,21 @@ def compare(
     """Generate the rest of every episode with every model.
 
     Returns videos by row name, uint8 (episodes, frames, height, width, 3): the truth, each model, the two bounds
-    (autoencoded truth; random frames of other episodes) and random frames of the own context.
+    (autoencoded truth; random frames of other episodes) and random frames of the own context. Raises ValueError for
+    fewer than 2 episodes.
     """
     truth = np.stack([episode.frames for episode in episodes])
     latents = torch.stack([encode_frames(tokenizer, frames) for frames in truth])
     actions = torch.stack([frame_actions(episode.actions, episode.config) for episode in episodes])
     videos, end = {"ground_truth": truth}, truth.shape[1]
+    bounds = bound_videos(tokenizer, truth, latents, context, seed)  # first: it fails where there are too few episodes
     finest = tokenizer.config.pyramid.level_slice(0)
     for name, generator in generators.items():
         seeds = [seed * 1_000 + number for number in range(len(episodes))]
         out = generator.generate(latents, actions, context, end, num_steps, seeds, progress)
         decoded = decode_latents(tokenizer, out[:, context:, finest].flatten(0, 1).cpu())
         videos[name] = np.concatenate([truth[:, :context], decoded.reshape(truth[:, context:].shape)], axis=1)
-    videos |= bound_videos(tokenizer, truth, latents, context, seed)
-    return videos
+    return videos | bounds
 
 
 def psnr_table(

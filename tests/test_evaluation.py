@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from millivid.data import frame_actions
-from millivid.evaluation import comparison_video, diagnose, format_table, frame_consistency, frame_psnr, horizons, psnr_table, random_context_frames
+from millivid.evaluation import compare, comparison_video, diagnose, format_table, frame_consistency, frame_psnr, horizons, psnr_table, random_context_frames
 from millivid.evaluation import random_frames
 from millivid.pyramid import PyramidConfig
-from millivid.world import FORWARD, TURN_LEFT, TURN_RIGHT
+from millivid.world import FORWARD, TURN_LEFT, TURN_RIGHT, WorldConfig, make_episode
 
 
 @pytest.fixture
@@ -82,6 +82,11 @@ def test_consistency_compares_a_film_with_its_own_first_time():
     assert np.isfinite(quality[0]).nonzero()[0].tolist() == [36, 38] and np.isfinite(quality[1]).nonzero()[0].tolist() == list(range(32, 40))
     np.testing.assert_allclose(quality[0, [36, 38]], [-10 * np.log10(.04), 100], rtol=1e-5)
     np.testing.assert_allclose(quality[1, 33], frame_psnr(frames[1, 33], frames[1, 0]))
+
+
+def test_one_episode_is_refused_before_anything_is_generated(tokenizer):
+    with pytest.raises(ValueError, match="at least 2 episodes"):
+        compare(tokenizer, {"never": None}, [make_episode(0, 4, WorldConfig(image_size=16))], context=2)
 
 
 # ---- the diagnosis ---------------------------------------------------------------------------------------------------
