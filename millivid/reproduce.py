@@ -7,7 +7,7 @@ __all__ = ['ROWS', 'MAIN_ROWS', 'PLANS', 'SHOWN', 'QUICK', 'PLAN_EPISODES', 'Row
            'tokenizer_name', 'run_tokenizer', 'judge', 'level_quality', 'find_row', 'run_row', 'run_bounds',
            'refine_plan', 'run_plans', 'run_job', 'run_jobs', 'collect', 'reproduce', 'write_results']
 
-# %% ../nbs/11_reproduce.ipynb #c34a0f05
+# %% ../nbs/11_reproduce.ipynb #d57a7b1c
 import dataclasses
 import io
 import json
@@ -27,10 +27,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from tqdm.auto import tqdm
 
-from .data import decode_latents, encode_frames, write_atomically
+from .data import StepSampler, decode_latents, encode_frames, write_atomically
 from .evaluation import METRICS, JudgeMissing, bootstrap_interval, bound_videos, diagnose, frame_psnr, horizons
 from .hub import Generator, load_generator, load_tokenizer, save_model
-from .results import BOUNDS, TITLES, extreme_episodes, format_comparison, format_leads, format_levels, format_models, format_plan_gains, format_plans, longest_trained, plot_curves, plot_rows, plot_strips
+from .results import BOUNDS, TITLES, extreme_episodes, format_comparison, format_leads, format_levels, format_models, format_plan_gains, format_plans, longest_trained, plot_curves, plot_rows, plot_strips, pose_head_accuracy
 from .pyramid import PyramidConfig
 from .schedule import schedule_text, two_speeds_schedule
 from .tokenizer import MINI_TOKENIZER
@@ -136,7 +136,7 @@ class Settings:
 SHOWN = 4  # every fourth generated frame is kept, for the filmstrips
 QUICK = dict(tokenizer_steps=400, steps=340, long_steps=1_000, rooms=200, recordings=20, episodes=8)  # what a rough version changes
 
-# %% ../nbs/11_reproduce.ipynb #b15fd07f
+# %% ../nbs/11_reproduce.ipynb #82493a29
 def _add_seconds(folder, what, seconds):
     "Seconds spent on a job, over all interruptions."
     file = Path(folder) / "seconds.json"
@@ -252,7 +252,8 @@ def run_row(name: str, root: Path, settings: Settings, device="cpu", batch: int 
     tokenizer = load_tokenizer(tokenizer_folder, device)
     training = dataclasses.replace(MINI_VIDEO_TRAINING, steps=settings.long_steps if row.long else settings.steps, seed=settings.seed)
     with _Timed(folder, "train", device):
-        model, history = train_video(experiment, *world.walks(tokenizer, tokenizer_folder), training, folder, device)
+        walks, held_out_walks = world.walks(tokenizer, tokenizer_folder)
+        model, history = train_video(experiment, walks, held_out_walks, training, folder, device)
         save_model(model, folder, experiment)
     with _Timed(folder, "generate", device):
         generator = Generator(model.eval(), experiment)
@@ -278,6 +279,9 @@ def run_row(name: str, root: Path, settings: Settings, device="cpu", batch: int 
             result["levels"] = level_quality(tokenizer, made, truth[:, context:])
             starts = range(context, end + 1 - 2 * world.frames_per_action, settings.generated // 9 | 1)  # an odd distance: anywhere in an action
             result["diagnosis"] = diagnose(generator, latents, actions, starts, settings.sampling_steps, settings.seed, world.frames_per_action)
+            if experiment.video.pose_head:
+                steps = StepSampler(held_out_walks, experiment.schedule(), experiment.pyramid)(torch.Generator().manual_seed(settings.seed), 512)
+                result["pose_head"] = pose_head_accuracy(model, steps.to(device))
     result["model"] = {"parameters": sum(p.numel() for p in model.parameters()), "tokens_per_step": experiment.tokens_per_step,
                        "steps": training.steps, "experiment": asdict(experiment), "training": asdict(training), "held_out_loss": history["held_out"][-1]["loss"],
                        "held_out_curve": [(entry["step"], round(entry["loss"], 4)) for entry in history["held_out"]]}
@@ -404,7 +408,7 @@ def run_jobs(names, root: Path, settings: Settings, device="cpu", workers: int =
             process.wait()
         bar.close()
 
-# %% ../nbs/11_reproduce.ipynb #12110f94
+# %% ../nbs/11_reproduce.ipynb #edc91610
 def _strict(value):
     "JSON has no nan: a mean over nothing is null."
     if isinstance(value, dict):
@@ -443,6 +447,7 @@ def collect(root: Path, rows: dict[str, Row], settings: Settings) -> dict:
         "diagnosis": {name: done[name]["diagnosis"] for name in rows},
         "levels": {name: {level: {horizon: round(value, 3) for horizon, value in quality.items()} for level, quality in result["levels"].items()}
                    for name, result in done.items() if result.get("levels")},
+        "pose_head": {name: {key: [round(value, 4) for value in values] for key, values in done[name]["pose_head"].items()} for name in rows if "pose_head" in done[name]},
         "plans": {name: _exchange(json.loads((root / name / "done.json").read_text()), PLANS[name], settings.seed) for name in _plans(rows)},
         "leads": {name: _lead(done[best], done[name], settings.seed) for name, row in rows.items()
                   if (best := "millivid_long" if row.long else "millivid") in rows and name != best},
@@ -525,7 +530,11 @@ def reproduce(
     if wrong := [name for name in rows if not isinstance(rows, dict) and name not in known]:
         raise ValueError(f"row {wrong[0]!r} is unknown: use some of {', '.join(known)}")
     chosen = dict(rows) if isinstance(rows, dict) else {name: known[name] for name in rows}
-    if file.exists() and json.loads(file.read_text()) | {"metrics": None} != json.loads(json.dumps(asdict(settings))) | {"metrics": None}:
+    try:
+        before = dict(json.loads(file.read_text())) if file.exists() else None
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{file} does not hold the settings of a run ({error}): give another folder, or delete this one") from None
+    if before is not None and before | {"metrics": None} != json.loads(json.dumps(asdict(settings))) | {"metrics": None}:
         raise ValueError(f"{root} holds a run with other settings, {file.read_text()}: give these or another folder, or delete this one")
     for name, row in chosen.items():
         _check_row(name, row, root, settings)

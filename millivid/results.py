@@ -6,17 +6,19 @@
 __all__ = ['BOUNDS', 'BOUND_STYLES', 'TITLES', 'PAPER_RESULTS', 'PAPER_ABLATIONS', 'read_comparison', 'metric_title',
            'format_comparison', 'format_leads', 'format_levels', 'format_plans', 'format_plan_gains', 'format_models',
            'plot_rows', 'longest_trained', 'plot_curves', 'plot_strips', 'extreme_episodes', 'format_paper',
-           'format_ablations']
+           'format_ablations', 'pose_head_accuracy']
 
-# %% ../nbs/10_results.ipynb #e219217b
+# %% ../nbs/10_results.ipynb #48050f51
 import json
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 
 from .evaluation import METRICS, ROW_NAMES
 from .training import Experiment
+from .video import Tokens, relative_poses
 
 # %% ../nbs/10_results.ipynb #fae5d896
 BOUNDS = ("autoencoded", "average_room", "average_context", "other_room", "random_context", "repeat_last", "random_episode")  # the rows that need no video model
@@ -125,7 +127,7 @@ def format_models(result: dict) -> str:
                      + " | ".join("-" if value is None else f"{value:.3f}" for value in error.values()) + " |")
     return "\n".join(lines)
 
-# %% ../nbs/10_results.ipynb #40574b2b
+# %% ../nbs/10_results.ipynb #f11d9fa7
 def plot_rows(
     result: dict,  # the content of comparison.json
     metric: str = "psnr_seen",
@@ -138,7 +140,7 @@ def plot_rows(
         value = result["rows"][name][metric][horizon]
         if value["mean"] is None:
             continue
-        colour = "#d55e00" if name.startswith("millivid") else "#0072b2" if name.startswith("framepack") else "#009e73"
+        colour = "#d55e00" if name.startswith("millivid") else "#0072b2" if name.startswith("framepack") else "#009e73" if name.startswith("full_resolution") else "#cc79a7"
         axis.errorbar(value["mean"], place, xerr=[[value["mean"] - value["low"]], [value["high"] - value["mean"]]], fmt="o", color=colour, capsize=3)
     for name, style in zip(BOUNDS, BOUND_STYLES):
         if name in result["rows"]:
@@ -250,3 +252,33 @@ def format_ablations(result: dict) -> str:
         columns[f"ours, PSNR, {horizon}"] = {name: f"{value:.1f} ({sorted(ours.values(), reverse=True).index(value) + 1})" for name, value in ours.items()}
     lines = ["| score (place) | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
     return "\n".join([*lines, *(f"| {_title(name)} | " + " | ".join(column[name] for column in columns.values()) + " |" for name in names)])
+
+# %% ../nbs/10_results.ipynb #7b42cd22
+def pose_head_accuracy(
+    model,  # VideoModel with a pose head
+    tokens: Tokens,  # steps of held-out walks
+    span: int = 8,  # frames that are counted together
+) -> dict[str, list[float]]:
+    """How often the pose head knows the direction of a token, by how many frames it is newer than the oldest frame of its step.
+
+    As where generating begins: the context is clean, the rest noise. Returns {'frames', 'right', 'right_or_opposite'}: the first number of frames of each span, the share of its tokens whose
+    direction is right within 22.5 degrees, and the share for which that holds after half a turn at most. Raises ValueError for a model without a pose head.
+    """
+    if not model.pose_head:
+        raise ValueError("this model has no pose head: train one with VideoConfig(..., pose_head=True)")
+    said, training = [], model.training
+    listening = model.pose_head.register_forward_hook(lambda module, inputs, output: said.append(output.float()))
+    noise = torch.randn(tokens.values.shape, generator=torch.Generator().manual_seed(0)).to(tokens.values)
+    with torch.no_grad():
+        model.train()(torch.where(tokens.denoised[..., None], noise, tokens.values), tokens.denoised.float(), tokens)  # the head speaks only in training
+    model.train(training)
+    listening.remove()
+    sin, sin_2, _, cos, cos_2, _ = said[0][..., -6:].unbind(-1)  # of the direction, of twice the direction (`pose_features`)
+    yaw = relative_poses(tokens)[..., 2]
+    right = (torch.atan2(sin, cos) - yaw).cos() > np.cos(np.pi / 8)
+    right_or_opposite = (torch.atan2(sin_2, cos_2) - 2 * yaw).cos() > np.cos(np.pi / 4)
+    real, frames = tokens.roles > 0, tokens.coordinates[..., 0]
+    age = frames - frames.masked_fill(~real, torch.iinfo(torch.int32).max).amin(1, keepdim=True)
+    parts = {start: part for start in range(0, int(age[real].max()) + 1, span) if (part := real & (age >= start) & (age < start + span)).any()}
+    return {"frames": list(parts), "right": [right[part].float().mean().item() for part in parts.values()],
+            "right_or_opposite": [right_or_opposite[part].float().mean().item() for part in parts.values()]}

@@ -187,6 +187,22 @@ def test_two_rows_exchange_their_plans(folder, result):
     assert format_plans(again).count("\n") == 3 and format_plan_gains(again).count("\n") == 6
 
 
+@pytest.mark.parametrize("content", [b"", b"[1]", b"\xff\xfe"])
+def test_damaged_settings_of_a_run(tmp_path, content):
+    (tmp_path / "settings.json").write_bytes(content)
+    with pytest.raises(ValueError) as error:
+        reproduce(tmp_path, ["framepack"], Settings(**TOY))
+    assert_says(error.value, "settings.json", "does not hold", "another folder")
+
+
+def test_a_row_with_a_pose_head_says_what_it_knows(folder, result):
+    again = reproduce(folder, ["millivid_pose_head"], Settings(**TOY))
+    known = again["pose_head"]["millivid_pose_head"]
+    assert known["frames"][:3] == [0, 8, 16] and len(known["right"]) == len(known["frames"]) > 4
+    assert all(0 <= share <= 1 for share in known["right"] + known["right_or_opposite"]) and min(known["right"]) < .5  # four steps have not taught it everything
+    assert result["pose_head"] == {}
+
+
 @pytest.mark.parametrize("method", ["millivid", "rollout_upscale"])
 def test_a_film_refined_from_its_own_plan_is_itself(method):
     experiment = ROWS[method].experiment

@@ -1,15 +1,21 @@
 "The tables and figures of a comparison, from numbers that are made up."
 
 import json
+import math
 from dataclasses import asdict
 
 import numpy as np
 import pytest
+import torch
 from tiny import assert_says
 
-from millivid.results import BOUNDS, PAPER_RESULTS, extreme_episodes, format_ablations, format_comparison, format_leads, format_levels, format_models, format_paper, plot_curves, plot_rows, plot_strips, read_comparison
-from millivid.results import metric_title
+from millivid.data import frame_actions
+from millivid.layers import TRANSFORMER_SIZES
+from millivid.results import BOUNDS, PAPER_RESULTS, extreme_episodes, format_ablations, format_comparison, format_leads, format_levels, format_models, format_paper, metric_title, plot_curves, plot_rows, plot_strips, pose_head_accuracy, read_comparison
+from millivid.schedule import CONTEXT, DENOISED
 from millivid.training import MINI_EXPERIMENTS
+from millivid.video import Tokens, VideoConfig, VideoModel, pose_features, relative_poses
+from millivid.world import FORWARD, TURN_LEFT
 
 SPANS = {"short": [1, 2], "medium": [3, 8], "long": [9, 24]}
 
@@ -99,3 +105,39 @@ def test_ablations_are_ordered_like_the_papers_and_numbered_by_their_own_scores(
 
 def test_levels_that_a_model_does_not_make_are_dashes(result):
     assert format_levels(result).splitlines()[2:] == ["| MilliVid | 17.0 | 20.0 |", "| FramePack | - | 12.0 |"]
+
+
+# ---- what a pose head knows ------------------------------------------------------------------------------------------
+
+class Says(torch.nn.Module):
+    "A pose head that says something whatever it reads."
+
+    def __init__(self, pose):
+        super().__init__()
+        self.answer = pose_features(pose)
+
+    def forward(self, states):
+        return self.answer
+
+
+def test_what_a_pose_head_knows():
+    actions = frame_actions(np.repeat([FORWARD, TURN_LEFT, TURN_LEFT, FORWARD], 2))[None]
+    coordinates = torch.zeros(1, 8, 4, dtype=torch.long)
+    coordinates[0, :, 0] = torch.arange(40, 48)
+    tokens = Tokens(torch.zeros(1, 8, 16), coordinates, actions, torch.tensor([[CONTEXT] * 5 + [DENOISED] * 3]))
+    model = VideoModel(VideoConfig(16, 3, TRANSFORMER_SIZES["mini"], pose_head=True)).eval()
+    pose = relative_poses(tokens)
+    assert len(set(pose[0, :, 2].tolist())) > 2  # there is something to know
+    for off, expected in (((0, 0, 0), (1, 1)), ((0, 0, math.pi), (0, 1)), ((9, 9, .3), (1, 1)), ((0, 0, math.pi / 2), (0, 0))):
+        model.pose_head = Says(pose + torch.tensor(off))
+        known = pose_head_accuracy(model, tokens, span=4)
+        assert known == {"frames": [0, 4], "right": [expected[0]] * 2, "right_or_opposite": [expected[1]] * 2}, off
+    model.pose_head = Says(pose + torch.tensor([0, 0, math.pi]) * (torch.arange(8) > 5)[:, None])  # the last two of eight frames look back
+    assert pose_head_accuracy(model, tokens, span=4)["right"] == [1, .5]
+    assert not model.training
+
+
+def test_only_a_pose_head_can_be_asked():
+    with pytest.raises(ValueError) as error:
+        pose_head_accuracy(VideoModel(VideoConfig(16, 3, TRANSFORMER_SIZES["mini"])), None)
+    assert_says(error, "no pose head", "pose_head=True")
