@@ -288,7 +288,7 @@ def fit_frames(
     images = transforms.center_crop(images, [max(round(size * scale), 1) for size in image_shape])
     return transforms.resize(images, list(image_shape), antialias=True).permute(0, 2, 3, 1).contiguous().numpy()
 
-# %% ../nbs/08_data.ipynb #f43d0e59
+# %% ../nbs/08_data.ipynb #bbe60090
 def read_video(
     path,  # any file that FFmpeg reads
     max_frames: int | None = None,
@@ -323,7 +323,9 @@ def write_video(
     rate: float = 12,  # frames per second
     crf: int = 16,  # quality of H.264: 0 is lossless, 23 is usual, 51 is worst
 ):
-    "Write an H.264 mp4 that every player shows. Raises ValueError for an odd height or width."
+    "Write an H.264 mp4 that every player shows. Raises ValueError for no frames, an odd height or width, and a rate or quality out of range."
+    if not len(frames) or not rate > 0 or not 0 <= crf <= 51:
+        raise ValueError(f"{len(frames)} frames, rate {rate}, crf {crf}: expected at least one frame, a rate above 0, and a crf from 0 to 51")
     height, width = frames.shape[1:3]
     if height % 2 or width % 2:
         raise ValueError(f"frames of {height} x {width} pixels: H.264 needs an even height and width, crop or pad by one")
@@ -343,7 +345,9 @@ def write_gif(
     frames: np.ndarray,  # uint8 (frames, height, width, 3)
     rate: float = 8,  # frames per second
 ):
-    "Write an animation that plays in every browser and README, in 128 colours."
+    "Write an animation that plays in every browser and README, in 128 colours. Raises ValueError for no frames or a rate of 0 or less."
+    if not len(frames) or not rate > 0:
+        raise ValueError(f"{len(frames)} frames, rate {rate}: expected at least one frame and a rate above 0")
     images = [Image.fromarray(frame).quantize(128, dither=Image.Dither.NONE) for frame in frames]
     write_atomically(path, lambda temporary: images[0].save(temporary, "GIF", save_all=True, append_images=images[1:],
                                                             duration=round(1000 / rate), loop=0))

@@ -154,7 +154,7 @@ def read_step(
                 latents[first:end, pyramid.level_slice(level).start:] = part.float()
     return latents, actions
 
-# %% ../nbs/08_files.ipynb #b3255456
+# %% ../nbs/08_files.ipynb #885a1dff
 def write_frames(
     path,
     frames: np.ndarray,  # uint8 (frames, height, width, 3)
@@ -224,14 +224,14 @@ def read_actions(path) -> torch.Tensor:
     return torch.from_numpy(actions.astype(np.float32))
 
 
-def write_actions(path, actions: torch.Tensor):
-    "Write actions (frames, 6) as a NumPy file of float32. Raises ValueError for another shape."
+def write_actions(path, actions):
+    "Write actions (frames, 6), a tensor or an array, as a NumPy file of float32. Raises ValueError for another shape."
     if actions.ndim != 2 or actions.shape[1] != ACTION_CHANNELS:
         raise ValueError(f"actions of shape {tuple(actions.shape)}: expected (frames, {ACTION_CHANNELS})")
 
     def write(temporary):
         with open(temporary, "wb") as file:
-            np.save(file, actions.numpy().astype("<f4"))
+            np.save(file, np.asarray(actions).astype("<f4"))
     write_atomically(path, write)
 
 # %% ../nbs/08_files.ipynb #c4b0df80

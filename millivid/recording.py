@@ -106,7 +106,7 @@ def _advance(game, angle, speed):
     new_x, new_y = game.get_state().game_variables[:2]
     return np.hypot(new_x - x, new_y - y) < 4 * _TICS * _SPEED  # a longer step was a teleporter
 
-# %% ../nbs/08_recording.ipynb #0a10eec7
+# %% ../nbs/08_recording.ipynb #026a1c9f
 def _drawn_actions(rng):
     "The paper's policy: one bundle after the other, without end."
     return itertools.chain.from_iterable(action_bundle(rng) for _ in itertools.count())
@@ -138,8 +138,8 @@ def record_doom(
     """Film a walk through a level of Freedoom with the paper's action policy: deterministic from the arguments.
 
     A forward move that is known to be blocked is left out, also one of `actions`. Returns frames uint8 (num_frames, image_size,
-    image_size, 3) and actions float32 (num_frames, 6) like `frame_actions`: action, x, y, z, yaw, pitch; but here the engine measured x, y and z:
-    the pose, in lengths of a free forward move from the start. Raises ValueError where ViZDoom is not installed, for a number out
+    image_size, 3) and actions float32 (num_frames, 6) like `frame_actions`: action, x, y, z, yaw, pitch; but here the engine measured x, y
+    and z, in lengths of a free forward move from the start. Raises ValueError where ViZDoom is not installed, for a number out
     of range, or where the walk leaves the level.
     """
     vizdoom, (level,) = _import_vizdoom(), _check_settings(num_frames, [level], frames_per_action, image_size)

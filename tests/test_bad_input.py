@@ -13,8 +13,9 @@ import torch
 from tiny import PYRAMID, TRANSFORMER, assert_says, files_below, random_video, run_millivid
 
 from millivid.cli import main
-from millivid.data import FREEDOOM_VIDEO, RoomWalks, encode_frames, frame_actions, read_video, write_video
+from millivid.data import FREEDOOM_VIDEO, RoomWalks, encode_frames, frame_actions, read_video, write_gif, write_video
 from millivid.diffusion import ddim_sample
+from millivid.files import read_actions, write_actions
 from millivid.hub import PACKAGED, Generator, choose_device, load_generator, load_tokenizer, save_model
 from millivid.layers import TransformerConfig
 from millivid.pyramid import PyramidConfig, patchify, pyramid_patches
@@ -650,3 +651,20 @@ def test_cli_says_what_the_same_command_will_do_after_an_interruption(command, t
     monkeypatch.chdir(tmp_path)
     assert main([*map(str, command), "--out", "walk.mp4" if command == ("record",) else "out"]) == 130
     assert_says(capsys.readouterr().err, "interrupted", text)
+
+
+@pytest.mark.parametrize("frames, rate, crf", [(0, 12, 16), (2, 0, 16), (2, 12, 52)])
+def test_films_that_cannot_be_written(tmp_path, frames, rate, crf):
+    film = np.zeros((frames, 8, 8, 3), np.uint8)
+    with pytest.raises(ValueError, match="at least one frame, a rate above 0, and a crf"):
+        write_video(tmp_path / "a.mp4", film, rate, crf)
+    if crf <= 51:
+        with pytest.raises(ValueError, match="at least one frame and a rate above 0"):
+            write_gif(tmp_path / "a.gif", film, rate)
+    assert not list(tmp_path.iterdir())
+
+
+def test_actions_are_written_from_arrays_as_from_tensors(tmp_path):
+    actions = np.arange(12, dtype=np.float32).reshape(2, 6)
+    write_actions(tmp_path / "a.npy", actions)
+    assert np.array_equal(read_actions(tmp_path / "a.npy").numpy(), actions)
