@@ -79,3 +79,18 @@ def test_what_the_readme_says_of_the_second_world():
     assert "fog that does not beat the mean of the context frames" in (ROOT / "README.md").read_text()
     for horizon in ("short", "medium", "long"):
         assert all(rows[name]["psnr"][horizon]["mean"] < rows["average_context"]["psnr"][horizon]["mean"] for name in MINI_EXPERIMENTS)
+
+
+def test_what_the_readme_says_of_plain_actions():
+    assert "without it, a MilliVid of this size does not remember either" in (ROOT / "README.md").read_text()
+    for name in ("millivid_plain", "millivid_pose_head"):
+        assert RESULT["rows"][name]["psnr"]["long"]["mean"] < RESULT["rows"]["average_room"]["psnr"]["long"]["mean"]
+
+
+def test_four_levels():
+    "What chapter 10 says in words."
+    four = read_comparison(ROOT / "nbs" / "results" / "comparison_4_levels.json")
+    lead, rows = four["leads"]["framepack"]["psnr"]["long"], four["rows"]
+    assert four["settings"]["levels"] == 4 and f"{lead['mean']:.1f} dB ahead of FramePack" in (ROOT / "nbs" / "10_results.ipynb").read_text()
+    assert rows["framepack"]["psnr"]["long"]["high"] < rows["average_room"]["psnr"]["long"]["low"]
+    assert 2.5 < four["diagnosis"]["framepack"]["behind"] / four["diagnosis"]["millivid"]["behind"] < 3
