@@ -213,7 +213,7 @@ def save_release(model, path):
     state = release_state_dict(model)
     write_atomically(path, lambda temporary: torch.save({"model": state}, temporary))
 
-# %% ../nbs/11_pretrained.ipynb #10a931af
+# %% ../nbs/11_pretrained.ipynb #5bb3c193
 def read_checkpoint(path) -> dict[str, torch.Tensor]:
     """The weights in a checkpoint of the release. Only tensors and plain values are loaded, never code (`weights_only`).
 
@@ -278,13 +278,14 @@ def load_release(
     cascaded: bool = False,  # tokenizer only: the ablation with pooled latents
     framepack_context: tuple[int, ...] = (3, 12, 48, 192),  # FramePack only: context frames per patch size, finest first
     framepack_denoised: int = 3,  # FramePack only: new frames
-    device="cpu",
+    device="cpu",  # or "meta": shapes without numbers
 ):
     """A model with the weights of the authors' release: Tokenizer, VideoModel or FramePackModel, in float32.
 
     Raises ValueError that lists what is missing, what is too much and what has another shape, and as `read_checkpoint`.
     """
-    where, device = "the state dict" if isinstance(source, dict) else str(source), choose_device(device)
+    where = "the state dict" if isinstance(source, dict) else str(source)
+    device = torch.device("meta") if str(device) == "meta" else choose_device(device)
     state = _checked_state(source, where) if isinstance(source, dict) else read_checkpoint(source)
     try:
         kind, config = _release_config(state, image_shape, patch_shape, cascaded, tuple(framepack_context), framepack_denoised)
