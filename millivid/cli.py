@@ -129,7 +129,7 @@ def command_demo(arguments):
     print(f"{time.time() - started:.0f} s on {device}. Look at {out}/comparison.mp4 and {out}/filmstrip.png; "
           f"the numbers are in {out}/results.json")
 
-# %% ../nbs/14_cli.ipynb #3ff98381
+# %% ../nbs/14_cli.ipynb #ff43f9b4
 def release_comparison(
     paths: dict,  # name -> file, as `download_release` returns it
     models: list[str],  # names in `paths` and in `experiments`
@@ -195,7 +195,7 @@ def command_demo_release(arguments):
     keys = [name for name, (_, kind, _) in RELEASE_FILES.items() if kind == "dataset"]
     paths = download_release(["autoencoder", *models, *keys])
     if device.type == "cpu":
-        print("on a CPU: one pass of the network takes some 30 seconds a video (`millivid measure`), and every rollout step takes "
+        print("on a CPU: one pass of the network takes ten seconds a video or more (`millivid measure`), and every rollout step takes "
               f"{steps}; begin with --frames 3 --sampling-steps 4", file=sys.stderr)
     videos = release_comparison(paths, models, num_generated=frames, num_steps=steps, seed=arguments.seed, device=device, lead=lead)
     table = psnr_table(videos, lead)
