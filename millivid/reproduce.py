@@ -408,7 +408,7 @@ def run_jobs(names, root: Path, settings: Settings, device="cpu", workers: int =
             process.wait()
         bar.close()
 
-# %% ../nbs/11_reproduce.ipynb #edc91610
+# %% ../nbs/11_reproduce.ipynb #c1f4650e
 def _strict(value):
     "JSON has no nan: a mean over nothing is null."
     if isinstance(value, dict):
@@ -538,14 +538,13 @@ def reproduce(
         raise ValueError(f"{root} holds a run with other settings, {file.read_text()}: give these or another folder, or delete this one")
     for name, row in chosen.items():
         _check_row(name, row, root, settings)
-    begun = file.exists()
     write_atomically(file, lambda path: path.write_text(json.dumps(asdict(settings))))
     for name, row in chosen.items():
         write_atomically(root / name / "row.json", lambda path: path.write_text(json.dumps(asdict(row))))
     try:
         settings.open_world(root).record(workers, progress)
     except ValueError:  # no engine: nothing was made, so other settings may be tried
-        if not begun:
+        if before is None:
             file.unlink()
         raise
     run_jobs(_tokenizers(chosen), root, settings, device, workers, progress)
