@@ -12,19 +12,21 @@ import pytest
 import torch
 from tiny import PYRAMID, TRANSFORMER, assert_says, files_below, random_video, run_millivid
 
+from millivid.actions import action_rows
+from millivid.basics import choose_device
 from millivid.cli import main
-from millivid.data import FREEDOOM_VIDEO, RoomWalks, encode_frames, frame_actions, read_video, write_gif, write_video
+from millivid.data import FREEDOOM_VIDEO, read_video, write_gif, write_video
 from millivid.diffusion import ddim_sample
-from millivid.files import read_actions, write_actions
-from millivid.hub import PACKAGED, Generator, choose_device, load_generator, load_tokenizer, save_model
 from millivid.layers import TransformerConfig
+from millivid.pipeline import PACKAGED, Experiment, Pipeline, load_tokenizer, save_model
 from millivid.pyramid import PyramidConfig, patchify, pyramid_patches
+from millivid.release import read_actions, write_actions
 from millivid.rollout import gather_tokens, generate, generate_framepack, step_indices
 from millivid.schedule import full_resolution_schedule, millivid_schedule
-from millivid.tokenizer import TokenizerConfig
-from millivid.training import Experiment, TrainingConfig, train_tokenizer
+from millivid.tokenizer import TokenizerConfig, encode_frames
+from millivid.training import TrainingConfig, train_tokenizer
 from millivid.video import FramePackModel, VideoConfig
-from millivid.world import WorldConfig, make_episode, make_room, make_test_episode, walk
+from millivid.worlds.rooms import RoomWalks, WorldConfig, make_episode, make_room, make_test_episode, walk
 
 NO_GPU = "cuda:99"  # not there on any machine
 
@@ -236,8 +238,8 @@ def test_an_end_before_the_start(schedule):
 @pytest.fixture(params=["millivid", "framepack"])
 def generator_of(request, video_model, framepack_model):
     if request.param == "framepack":
-        return Generator(framepack_model, Experiment("framepack", PYRAMID, framepack_model.config))
-    return Generator(video_model, Experiment("millivid", PYRAMID, video_model.config, (1, 2, 4), 16))
+        return Pipeline(framepack_model, Experiment("framepack", PYRAMID, framepack_model.config))
+    return Pipeline(video_model, Experiment("millivid", PYRAMID, video_model.config, (1, 2, 4), 16))
 
 
 @pytest.mark.parametrize("change, parts", [
@@ -247,7 +249,7 @@ def generator_of(request, video_model, framepack_model):
     (dict(latents=torch.zeros(0, 30, 21, 4)), ("(0, 30, 21, 4)", "videos, frames")),
     (dict(latents=torch.zeros(2, 30, 21, 4, dtype=torch.uint8)), ("uint8", "floats")),
     (dict(actions=torch.zeros(1, 30, 6)), ("(1, 30, 6)", "(2, 26 or more, 6)")),  # once the same for both videos
-    (dict(actions=torch.zeros(2, 25, 6)), ("(2, 25, 6)", "(2, 26 or more, 6)", "frame_actions")),  # once made up
+    (dict(actions=torch.zeros(2, 25, 6)), ("(2, 25, 6)", "(2, 26 or more, 6)", "action_rows")),  # once made up
     (dict(actions=torch.zeros(2, 30)), ("(2, 30)", "(2, 26 or more, 6)")),
     (dict(actions=torch.zeros(2, 30, 3)), ("(2, 30, 3)", "(2, 26 or more, 6)")),
     (dict(seeds=[3]), ("seeds [3]", "each of the 2 videos")),  # once the same noise for both videos
@@ -288,7 +290,7 @@ def test_too_few_frames_for_a_test_episode():
 
 @pytest.mark.parametrize("wrong", [3, -1])
 def test_an_action_out_of_range(wrong, video_model, schedule):
-    for use in (lambda actions: walk(make_room(0), (1, 1, 0), actions), frame_actions):
+    for use in (lambda actions: walk(make_room(0), (1, 1, 0), actions), action_rows):
         with pytest.raises(ValueError) as error:
             use([1, 2, wrong, 1])
         assert_says(error.value, f"action {wrong}", "position 2", "out of range", "use 0 (forward), 1", "2 (turn right)")
@@ -330,7 +332,7 @@ def saved(tokenizer, tmp_path):
     return tmp_path / "mine"
 
 
-@pytest.mark.parametrize("load", [load_tokenizer, load_generator])
+@pytest.mark.parametrize("load", [load_tokenizer, Pipeline.from_pretrained])
 def test_a_name_that_no_weights_have(load):
     with pytest.raises(FileNotFoundError) as error:
         load("mini-nonsense")
@@ -409,7 +411,7 @@ def test_a_model_without_its_experiment(tokenizer, video_model, tmp_path):
 
 def test_a_tokenizer_is_no_generator(saved):
     with pytest.raises(FileNotFoundError) as error:
-        load_generator(saved)
+        Pipeline.from_pretrained(saved)
     assert_says(error.value, saved, "experiment.json", "save_model")
 
 
@@ -419,7 +421,7 @@ def test_a_tokenizer_is_no_generator(saved):
 def test_an_experiment_that_cannot_be_read(saved, text):
     (saved / "experiment.json").write_bytes(text.encode("latin-1"))  # the last one is not UTF-8
     with pytest.raises(ValueError) as error:
-        load_generator(saved)
+        Pipeline.from_pretrained(saved)
     assert_says(error.value, "experiment.json", "save_model")
 
 

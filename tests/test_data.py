@@ -9,14 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import PYRAMID, TRANSFORMER, files_below, random_video, randomised
 
-from millivid.data import RoomWalks, StepSampler, encode_frames, fit_frames, frame_actions, frames_to_images
-from millivid.data import images_to_frames, read_video, training_tokens, write_atomically, write_video
+from millivid.actions import action_rows, integrate_actions
+from millivid.basics import write_atomically
+from millivid.data import StepSampler, fit_frames, read_video, training_tokens, write_video
 from millivid.evaluation import frame_psnr
-from millivid.pyramid import PyramidConfig
+from millivid.pyramid import PyramidConfig, frames_to_images, images_to_frames
 from millivid.rollout import gather_tokens, step_indices
-from millivid.tokenizer import Tokenizer, TokenizerConfig
-from millivid.world import WorldConfig, apply_actions, lattice_poses, make_episode, make_room, pose_index, random_walk
-from millivid.world import render_poses
+from millivid.tokenizer import Tokenizer, TokenizerConfig, encode_frames
+from millivid.worlds.rooms import RoomWalks, WorldConfig, lattice_poses, make_episode, make_room, pose_index
+from millivid.worlds.rooms import random_walk, render_poses
 
 WORLD = WorldConfig(image_size=16)
 
@@ -103,11 +104,11 @@ def test_odometry_follows_from_the_actions_alone(seed, frames_per_action):
     config = WorldConfig(frames_per_action=frames_per_action, image_size=8)
     (x, y, heading), actions = random_walk(random.Random(seed), 20, config)
     held = np.repeat(actions, frames_per_action)
-    rows = frame_actions(held, config).numpy()
+    rows = action_rows(held, config.frames_per_action).numpy()
     assert rows.shape == (len(held), 6)
     np.testing.assert_array_equal(rows[:, 0], held)
     cos, sin = np.round(np.cos(heading * np.pi / 2)), np.round(np.sin(heading * np.pi / 2))
-    true = apply_actions((x * frames_per_action, y * frames_per_action, heading * frames_per_action), held, config)
+    true = integrate_actions((x * frames_per_action, y * frames_per_action, heading * frames_per_action), held, config.frames_per_action)
     true = true / frames_per_action
     np.testing.assert_allclose(cos * rows[:, 1] - sin * rows[:, 2] + x, true[:, 0], atol=1e-5)
     np.testing.assert_allclose(sin * rows[:, 1] + cos * rows[:, 2] + y, true[:, 1], atol=1e-5)
@@ -142,7 +143,7 @@ def test_sampled_walks_are_encoded_videos_with_their_actions(eye, walks, generat
                          first[2] + k * yaw / (np.pi / 2)], axis=1).round().astype(int)
         error = (views[pose_index(path, WORLD)] - video).abs().mean()
         assert error < .02 < (views[0] - views[40]).abs().mean()  # they are kept in bfloat16
-        moved = [apply_actions((0, 0, 0), [action], WORLD)[0, 2] for action in rows[1:, 0].int().numpy()]
+        moved = [integrate_actions((0, 0, 0), [action], WORLD.frames_per_action)[0, 2] for action in rows[1:, 0].int().numpy()]
         np.testing.assert_array_equal((np.diff(path[:, 2]) - moved) % (4 * k), 0)  # the action is the one that led to the frame
 
 

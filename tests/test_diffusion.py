@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from millivid.diffusion import add_noise, alpha_sigma, clean_and_noise, ddim_sample, diffusion_loss, log_snr, token_times
-from millivid.diffusion import velocity
+from millivid.diffusion import add_noise, alpha_sigma, ddim_sample, diffusion_loss, log_snr, predict_x0_eps
+from millivid.diffusion import token_times, velocity
 
 times = st.floats(0, 1, width=32)
 shifts = st.floats(.25, 4)
@@ -53,7 +53,7 @@ def test_velocity_tells_data_and_noise(t, seed):
     generator = torch.Generator().manual_seed(seed)
     x, eps = torch.randn(2, 1, 4, 3, generator=generator)
     t = torch.full((1, 4), t)
-    found = clean_and_noise(add_noise(x, eps, t), velocity(x, eps, t), t)
+    found = predict_x0_eps(add_noise(x, eps, t), velocity(x, eps, t), t)
     torch.testing.assert_close(found, (x, eps), rtol=0, atol=1e-5)
 
 

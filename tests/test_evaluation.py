@@ -8,11 +8,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from millivid.data import frame_actions
-from millivid.evaluation import compare, comparison_video, diagnose, format_table, frame_consistency, frame_psnr, horizons, psnr_table, random_context_frames
-from millivid.evaluation import random_frames
+from millivid.actions import FORWARD, TURN_LEFT, TURN_RIGHT, action_rows
+from millivid.evaluation import compare, diagnose, format_table, frame_consistency, frame_psnr, horizons, psnr_table
+from millivid.evaluation import random_context_frames, random_frames
+from millivid.plots import comparison_video
 from millivid.pyramid import PyramidConfig
-from millivid.world import FORWARD, TURN_LEFT, TURN_RIGHT, WorldConfig, make_episode
+from millivid.worlds.rooms import WorldConfig, make_episode
 
 
 @pytest.fixture
@@ -108,7 +109,7 @@ class WrongByNumber:
 
 
 def walk(*moves):
-    return frame_actions(np.repeat([FORWARD, FORWARD, FORWARD, *moves, FORWARD, FORWARD], 2))  # two frames a move, six frames before
+    return action_rows(np.repeat([FORWARD, FORWARD, FORWARD, *moves, FORWARD, FORWARD], 2))  # two frames a move, six frames before
 
 
 def test_diagnosis_by_hand():

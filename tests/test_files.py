@@ -18,14 +18,15 @@ from PIL import Image
 from tiny import PYRAMID, TRANSFORMER, assert_says, files_below, random_video
 
 import millivid.files
+from millivid.actions import FORWARD, TURN_LEFT, TURN_RIGHT
 from millivid.data import StepSampler
-from millivid.files import ACTION_CHANNELS, LatentVideos, clip_order, extend_actions, pyramid_num_frames, pyramid_row_bytes
-from millivid.files import read_actions, read_frames, read_index, read_pyramid, read_step, split_videos, write_actions
-from millivid.files import write_frames, write_pyramid
+from millivid.pipeline import Experiment
 from millivid.pyramid import PyramidConfig
-from millivid.training import Experiment, TrainingConfig, train_video
+from millivid.release import ACTION_CHANNELS, LatentVideos, clip_order, extend_actions, pyramid_num_frames
+from millivid.release import pyramid_row_bytes, read_actions, read_frames, read_index, read_pyramid, read_step
+from millivid.release import split_videos, write_actions, write_frames, write_pyramid
+from millivid.training import TrainingConfig, train_video
 from millivid.video import VideoConfig
-from millivid.world import FORWARD, TURN_LEFT, TURN_RIGHT
 
 SHORT = TrainingConfig(steps=2, batch_size=4, warmup_steps=1, autocast=False)
 EXPERIMENTS = {

@@ -10,12 +10,13 @@ import torch
 from PIL import Image
 from tiny import PYRAMID, TRANSFORMER, assert_says, files_below, random_video, randomised
 
+from millivid.actions import FORWARD, TURN_LEFT, TURN_RIGHT
+from millivid.basics import choose_device
 from millivid.cli import main
 from millivid.data import FREEDOOM_VIDEO, read_video, write_video
-from millivid.hub import choose_device, load_generator, load_tokenizer, save_model
-from millivid.training import Experiment
+from millivid.pipeline import Experiment, Pipeline, load_tokenizer, save_model
 from millivid.video import VideoConfig
-from millivid.world import FORWARD, TURN_LEFT, TURN_RIGHT, make_test_episode
+from millivid.worlds.rooms import make_test_episode
 
 EXPERIMENTS = {
     "millivid": Experiment("millivid", PYRAMID, VideoConfig(4, 3, TRANSFORMER, odometry=True), (1, 2, 4), 16),
@@ -55,7 +56,7 @@ def test_a_saved_generator_comes_back_and_generates(method, tmp_path):
     experiment = EXPERIMENTS[method]
     model = randomised(experiment.make_model())
     save_model(model, tmp_path, experiment)
-    generator = load_generator(tmp_path)
+    generator = Pipeline.from_pretrained(tmp_path)
     assert generator.experiment == experiment and type(generator.model) is type(model)
     latents, actions = random_video(2, 28)
     one, two, other = (generator.generate(latents, actions, 24, 28, 3, seeds, progress=False)

@@ -5,7 +5,8 @@ import pytest
 import torch
 from tiny import assert_says
 
-from millivid.evaluation import METRICS, JudgeMissing, bootstrap_interval, frame_dino, frame_matches, frame_psnr, frame_ssim
+from millivid.basics import MetricUnavailable
+from millivid.evaluation import METRICS, bootstrap_interval, frame_dino, frame_matches, frame_psnr, frame_ssim
 from millivid.evaluation import set_fid, set_fvd
 
 RNG = np.random.default_rng(0)
@@ -82,7 +83,7 @@ def test_fvd_of_less_than_a_window():
 
 
 def test_fvd_without_a_network_says_what_to_give():
-    with pytest.raises(JudgeMissing) as error:
+    with pytest.raises(MetricUnavailable) as error:
         set_fvd(TRUTH, TRUTH)
     assert_says(error.value, "I3D", "features")
 

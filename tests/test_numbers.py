@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from millivid.hub import PACKAGED
-from millivid.reproduce import ROWS, Settings
-from millivid.results import BOUNDS, format_comparison, format_models, read_comparison
-from millivid.training import MINI_EXPERIMENTS
+from millivid.experiments.report import BOUNDS, format_comparison, format_models, read_comparison
+from millivid.experiments.reproduce import ROWS, Settings
+from millivid.pipeline import MINI_EXPERIMENTS, PACKAGED
 
 ROOT = Path(__file__).parent.parent
 RESULT = read_comparison(ROOT / "nbs" / "results" / "comparison.json")

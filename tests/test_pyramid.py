@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from millivid.pyramid import PyramidConfig, image_pyramid, images_from_patches, patchify, pyramid_patches, unpatchify
+from millivid.pyramid import PyramidConfig, image_pyramid, images_from_patches, patchify, pyramid_patches
+from millivid.pyramid import unpatchify
 
 
 @st.composite

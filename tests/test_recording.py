@@ -15,11 +15,13 @@ import pytest
 from tiny import assert_says, files_below
 
 from millivid import recording
+from millivid.actions import FORWARD, TURN_LEFT, TURN_RIGHT, action_rows, chamfer_distance, integrate_actions
+from millivid.actions import seen_before
 from millivid.cli import main
-from millivid.data import FREEDOOM_VIDEO, frame_actions
-from millivid.files import read_actions, read_frames, read_index
-from millivid.recording import DOOM_LEVELS, blocked_share, overlapping_actions, record_doom, record_episodes, seen_views
-from millivid.world import FORWARD, TURN_LEFT, TURN_RIGHT, WorldConfig, apply_actions, chamfer_distance
+from millivid.data import FREEDOOM_VIDEO
+from millivid.release import read_actions, read_frames, read_index
+from millivid.worlds.doom import DOOM_LEVELS, blocked_share, overlapping_actions, record_doom, record_episodes
+from millivid.worlds.rooms import WorldConfig
 
 TINY = dict(frames_per_action=2, image_size=16)
 
@@ -39,7 +41,7 @@ def plan(seed, num_actions):
 
 def rows_of(actions, hold=4):
     "The rows of a walk that nothing blocks."
-    return frame_actions(np.repeat(actions, hold), WorldConfig(frames_per_action=hold)).numpy()
+    return action_rows(np.repeat(actions, hold), hold).numpy()
 
 
 # ---- one walk --------------------------------------------------------------------------------------------------------
@@ -100,7 +102,7 @@ def test_overlapping_walks_come_back():
         assert actions.shape == (64,) and set(actions) <= {FORWARD, TURN_LEFT, TURN_RIGHT} and actions[0] == FORWARD
         np.testing.assert_array_equal(actions, overlapping_actions(seed, 254, 64))
         for name, walk in (("plain", plan(seed, 64)), ("overlapping", actions)):
-            path = apply_actions((0, 0, 0), walk, plane)[:, :2]
+            path = integrate_actions((0, 0, 0), walk, 1)[:, :2]
             apart[name].append(chamfer_distance(path[:16], path[16:]))
     assert np.max(apart["overlapping"]) < np.mean(apart["plain"]) / 2
     assert not np.array_equal(overlapping_actions(0, 254, 64), overlapping_actions(1, 254, 64))
@@ -121,22 +123,22 @@ def test_plans_of_no_use(arguments, parts):
 
 def test_seen_views():
     around = rows_of([FORWARD] + 4 * [TURN_LEFT])
-    assert seen_views(around, 4).tolist() == [True] * 4 + [False] * 15 + [True]  # 360 degrees are none
-    assert seen_views(around, 4, angle=23).tolist() == [True] * 5 + [False] * 13 + [True] * 2
-    assert seen_views(around, 20).all() and seen_views(around, 4, angle=180).all()
+    assert seen_before(around, 4).tolist() == [True] * 4 + [False] * 15 + [True]  # 360 degrees are none
+    assert seen_before(around, 4, angle=23).tolist() == [True] * 5 + [False] * 13 + [True] * 2
+    assert seen_before(around, 20).all() and seen_before(around, 4, angle=180).all()
     straight = rows_of([FORWARD] * 3)
-    assert seen_views(straight, 4).tolist() == [True] * 6 + [False] * 6  # up to half a move
-    assert seen_views(straight, 4, distance=1).sum() == 8
+    assert seen_before(straight, 4).tolist() == [True] * 6 + [False] * 6  # up to half a move
+    assert seen_before(straight, 4, distance=1).sum() == 8
     away = around.copy()
     away[4:, 3] = 2  # two moves higher
-    assert seen_views(away, 4).sum() == 4
+    assert seen_before(away, 4).sum() == 4
 
 
 @pytest.mark.parametrize("rows, context, parts", [(np.zeros((4, 5)), 1, ("(4, 5)", "(frames, 6)")), (np.zeros((4, 6)), 5, ("context of 5", "1 to 4")),
                                                   (np.zeros((4, 6)), 0, ("context of 0", "1 to 4"))])
 def test_seen_views_of_no_use(rows, context, parts):
     with pytest.raises(ValueError) as error:
-        seen_views(rows, context)
+        seen_before(rows, context)
     assert_says(error.value, *parts)
 
 
@@ -190,8 +192,8 @@ def test_a_data_set_with_context_overlaps(calls, tmp_path):
 def test_of_several_tries_the_best_is_kept(calls, tmp_path):
     record_episodes(tmp_path, [3], 40, 16, progress=False, tries=4, **TINY)
     assert [seed for seed, *_ in calls] == [3 + attempt * 2 ** 40 for attempt in range(4)]
-    seen = [seen_views(rows_of(actions, 2), 16).sum() for _, _, actions, _ in calls]
-    assert seen_views(read_actions(tmp_path / "000/003.npy"), 16).sum() == max(seen) > min(seen)
+    seen = [seen_before(rows_of(actions, 2), 16).sum() for _, _, actions, _ in calls]
+    assert seen_before(read_actions(tmp_path / "000/003.npy"), 16).sum() == max(seen) > min(seen)
 
 
 def test_a_data_set_goes_on_where_it_stopped(calls, tmp_path):

@@ -19,15 +19,16 @@ from tiny import PYRAMID, TRANSFORMER, assert_says, files_below, random_video, r
 
 import millivid.hub
 from millivid.cli import main, release_comparison
-from millivid.data import decode_latents, read_video
-from millivid.files import read_pyramid, write_pyramid
-from millivid.hub import RELEASE_FILES, Generator, download_release, load_generator, load_release, load_release_generator
-from millivid.hub import load_tokenizer, read_checkpoint, release_state_dict, save_model, save_release, weights_folder
+from millivid.data import read_video
 from millivid.layers import TransformerConfig
+from millivid.pipeline import PAPER_EXPERIMENTS, PAPER_TOKENIZERS, Experiment, Pipeline, load_tokenizer, save_model
+from millivid.pipeline import weights_folder
 from millivid.pyramid import PyramidConfig
+from millivid.release import RELEASE_FILES, download_release, load_release, load_release_generator, read_checkpoint
+from millivid.release import read_pyramid, release_state_dict, save_release, write_pyramid
 from millivid.schedule import CONTEXT, DENOISED, Schedule, upscale_schedule
-from millivid.tokenizer import Tokenizer, TokenizerConfig
-from millivid.training import PAPER_EXPERIMENTS, PAPER_TOKENIZERS, PAPER_TRAINING, Experiment, TrainingConfig
+from millivid.tokenizer import Tokenizer, TokenizerConfig, decode_latents
+from millivid.training import PAPER_TRAINING, TrainingConfig
 from millivid.video import FramePackModel, VideoConfig, VideoModel
 
 WIDE = PyramidConfig((16, 32), (4, 4), 3)
@@ -112,7 +113,7 @@ def test_a_release_file_generates_what_the_model_generates(method, tmp_path):
     again = load_release_generator(tmp_path / "model.ckpt", experiment)
     assert again.experiment == experiment and same_weights(again.model, model)
     settings = (*random_video(2, 28), 24, 28, 3, [5, 6])
-    one, two = (generator.generate(*settings, progress=False) for generator in (Generator(model, experiment), again))
+    one, two = (generator.generate(*settings, progress=False) for generator in (Pipeline(model, experiment), again))
     assert torch.equal(one, two) and one[:, 24:].abs().sum() > 0
 
 
@@ -420,7 +421,7 @@ def hub(tmp_path, monkeypatch):
 
 def test_models_are_loaded_from_the_hub_by_name(hub, tmp_path):
     assert same_weights(load_tokenizer("you/tokenizer"), load_tokenizer(tmp_path / "you" / "tokenizer"))
-    found, here = load_generator("you/video.model"), load_generator(tmp_path / "you" / "video.model")
+    found, here = Pipeline.from_pretrained("you/video.model"), Pipeline.from_pretrained(tmp_path / "you" / "video.model")
     assert found.experiment == EXPERIMENTS["millivid"] and same_weights(found.model, here.model)
     assert hub == ["you/tokenizer", "you/video.model"]
 
@@ -434,12 +435,12 @@ def test_the_hub_is_not_asked_for_what_is_here(hub, tmp_path, monkeypatch):
 
 
 def test_a_hub_name_without_weights(hub, tmp_path):
-    assert_says(message(FileNotFoundError, load_generator, "you/tokenizer"), "experiment.json", "save_model")
+    assert_says(message(FileNotFoundError, Pipeline.from_pretrained, "you/tokenizer"), "experiment.json", "save_model")
     assert_says(message(FileNotFoundError, load_tokenizer, "you/nothing"), "you/nothing", "folder", "Hub", "network")
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-@pytest.mark.parametrize("load", [load_tokenizer, load_generator])
+@pytest.mark.parametrize("load", [load_tokenizer, Pipeline.from_pretrained])
 def test_a_hub_that_cannot_be_reached(load, failure, monkeypatch):
     monkeypatch.setattr(millivid.hub, "snapshot_download", refusing(failure))
     said = message(FileNotFoundError, load, "you/your-model")
@@ -728,13 +729,13 @@ def test_the_guidance_of_an_experiment_is_used(method, tmp_path):
     guided = dataclasses.replace(plain, guidance=1.5)
     model = randomised(plain.make_model(), scale=.3)
     save_model(model, tmp_path, guided)
-    loaded = load_generator(tmp_path)
+    loaded = Pipeline.from_pretrained(tmp_path)
     assert loaded.experiment == guided
     latents, actions = random_video(1, 28)
     without, preset, given, off = (
         generator.generate(latents, actions, 24, 28, 3, progress=False, **more) for generator, more in (
-            (Generator(loaded.model, plain), {}), (loaded, {}),
-            (Generator(loaded.model, plain), {"guidance": 1.5}), (loaded, {"guidance": 1.})))
+            (Pipeline(loaded.model, plain), {}), (loaded, {}),
+            (Pipeline(loaded.model, plain), {"guidance": 1.5}), (loaded, {"guidance": 1.})))
     assert torch.equal(preset, given) and torch.equal(without, off)
     assert (preset - without)[:, 24:].abs().max() > 1e-3
 

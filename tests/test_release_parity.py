@@ -22,18 +22,19 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from millivid.data import training_tokens
-from millivid.diffusion import add_noise, alpha_sigma, clean_and_noise, ddim_sample, log_snr, token_times
-from millivid.files import ACTION_CHANNELS, LatentVideos, clip_order, extend_actions, pyramid_num_frames, pyramid_row_bytes
-from millivid.files import read_frames, read_index, read_pyramid, split_videos, write_frames, write_pyramid
-from millivid.hub import load_release, read_checkpoint, release_name, release_state_dict, save_release
+from millivid.diffusion import add_noise, alpha_sigma, ddim_sample, log_snr, predict_x0_eps, token_times
 from millivid.layers import TRANSFORMER_SIZES, image_position_embedding, time_features, video_position_embedding
+from millivid.pipeline import PAPER_EXPERIMENTS, PAPER_TOKENIZERS
 from millivid.pyramid import PyramidConfig, images_from_patches, pyramid_patches
-from millivid.rollout import StepIndex, coordinate_keys, copy_by_coordinate, gather_tokens, generate, generate_framepack
-from millivid.rollout import step_indices, write_tokens
+from millivid.release import ACTION_CHANNELS, LatentVideos, clip_order, extend_actions, load_release
+from millivid.release import pyramid_num_frames, pyramid_row_bytes, read_checkpoint, read_frames, read_index
+from millivid.release import read_pyramid, release_name, release_state_dict, save_release, split_videos
+from millivid.release import write_frames, write_pyramid
+from millivid.rollout import StepIndex, gather_tokens, generate, generate_framepack, step_indices, write_tokens
 from millivid.schedule import DENOISED, Schedule, framepack_schedule, full_resolution_schedule, millivid_schedule
 from millivid.schedule import upscale_schedule
 from millivid.tokenizer import Tokenizer, tokenizer_loss
-from millivid.training import PAPER_EXPERIMENTS, PAPER_TOKENIZERS, framepack_loss, video_loss
+from millivid.training import framepack_loss, video_loss
 from millivid.video import Tokens, relative_coordinates
 
 if not os.environ.get("MILLIVID_REFERENCE_VECTORS"):
@@ -44,10 +45,10 @@ SINGLE, ROLLOUT, GRADIENT = 1e-5, 1e-4, 1e-4  # absolute, absolute, relative
 EXAMPLES, EXPECTED = "formats/dataset_examples", "formats/expected"
 INPUTS = {  # file -> names of what the release was given, or drew at random; everything else is a result, to be compared
     "noise_schedule": "t", "embeddings": r"time\.t|.*indices.*", "actions": r".*\.(input|num_out)",
-    "select_tokens": r"tokens|frame_actions|.*\.window_start",
+    "select_tokens": r"tokens|action_rows|.*\.window_start",
     "scatter": r"keys\.indices|.*\.(source_.*|target_indices|target_values_before)",
     "tiny_io": r"ae\.(images|.*_draw|decoder_mixed_levels|decoder_dense_(input|level))|decode\..*\.frame_index"
-               r"|video\.(tokens|frame_actions)|framepack\.(latents|(forward|denoise|loss)\.(x|t|latents|actions))"
+               r"|video\.(tokens|action_rows)|framepack\.(latents|(forward|denoise|loss)\.(x|t|latents|actions))"
                r"|universal\.(forward\w*\.(x|t|conditioning_mask|step_and_window_start)|loss_.*\.(steps|window_start))"
                r"|universal\.(forward_random|denoise)\.(x|t_scalar|indices|actions|roles)|.*\.(eps|t_draw|\w*dropout\w*)"}
 EXCEPTIONS = {r"actions:.*\.one_random_tail_channel0": "drawn at random, and its generator was not recorded"}
@@ -163,7 +164,7 @@ def as_list(video, index, start=0):
 
 def recorded_video(file="tiny_io", prefix="video."):
     "A video from a list of all its tokens, which has our order."
-    actions = given(file, f"{prefix}frame_actions")
+    actions = given(file, f"{prefix}action_rows")
     index = everything(actions.shape[1])
     video = as_video(given(file, f"{prefix}tokens"), index)
     compare(gather_tokens(video, actions, index, PYRAMID.coordinates()).coordinates[0], file, f"{prefix}indices")
@@ -608,7 +609,7 @@ def test_one_denoising_update(guidance):
     x_t = add_noise(tokens.values, eps, times)
     v, v_without = model(x_t, times, tokens, yes), model(add_noise(tokens.values, eps, without), without, tokens, ~yes)
     v = v_without + float(guidance) * (v - v_without)
-    for ours, name, before in zip(clean_and_noise(x_t, v, times), ("x_hat", "eps_hat"), (tokens.values, eps)):
+    for ours, name, before in zip(predict_x0_eps(x_t, v, times), ("x_hat", "eps_hat"), (tokens.values, eps)):
         ours = torch.where(tokens.denoised[..., None], ours, before)
         compare(ours, "tiny_io", f"{prefix}.{name}_guidance{guidance}", SINGLE)
 
@@ -634,7 +635,7 @@ def test_framepack_denoising_update():
     x, eps, t = (recorded(f"{prefix}.{name}") for name in ("x", "eps", "t"))
     x_t, new = add_noise(x.flatten(2), eps.flatten(2), t), slice(model.context_frames, None)
     v = model(x_t.unflatten(2, x.shape[2:]), t, recorded(f"{prefix}.actions"))
-    for ours, name in zip(clean_and_noise(x_t[:, new], v.flatten(2), t[:, new]), ("x_hat", "eps_hat")):
+    for ours, name in zip(predict_x0_eps(x_t[:, new], v.flatten(2), t[:, new]), ("x_hat", "eps_hat")):
         compare(ours.unflatten(2, x.shape[2:]), "tiny_io", f"{prefix}.{name}", SINGLE)
 
 

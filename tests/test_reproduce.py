@@ -13,11 +13,13 @@ from tiny import assert_says
 
 from millivid.cli import main
 from millivid.evaluation import METRICS
-from millivid.hub import Generator, load_generator
-from millivid.reproduce import PLANS, QUICK, ROWS, Row, Settings, collect, find_row, is_complete, refine_plan, reproduce, _command, _lead, run_job, run_jobs, run_row, run_tokenizer, table_rows, write_results
-from millivid.results import BOUNDS, TITLES, format_plan_gains, format_plans, read_comparison
+from millivid.experiments.report import BOUNDS, TITLES, format_plan_gains, format_plans, read_comparison
+from millivid.experiments.reproduce import PLANS, QUICK, ROWS, Row, Settings, _command, _lead, collect, find_row
+from millivid.experiments.reproduce import is_complete, refine_plan, reproduce, run_job, run_jobs, run_row
+from millivid.experiments.reproduce import run_tokenizer, table_rows, write_results
+from millivid.pipeline import Pipeline
 from millivid.schedule import schedule_text
-from millivid.worlds import DoomWorld
+from millivid.worlds.doom import DoomWorld
 
 TOY = dict(tokenizer_steps=3, steps=3, long_steps=4, rooms=2, episodes=2, generated=24, sampling_steps=2)
 
@@ -206,7 +208,7 @@ def test_a_row_with_a_pose_head_says_what_it_knows(folder, result):
 @pytest.mark.parametrize("method", ["millivid", "rollout_upscale"])
 def test_a_film_refined_from_its_own_plan_is_itself(method):
     experiment = ROWS[method].experiment
-    generator, pyramid = Generator(load_generator("mini-millivid").model, experiment), experiment.pyramid  # the models differ in nothing but their schedule
+    generator, pyramid = Pipeline(Pipeline.from_pretrained("mini-millivid").model, experiment), experiment.pyramid  # the models differ in nothing but their schedule
     draw = torch.Generator().manual_seed(0)
     latents, actions = torch.randn(1, 90, sum(pyramid.tokens_per_level), 16, generator=draw), torch.zeros(1, 90, 6)
     film = generator.generate(latents, actions, 74, 90, 2, progress=False)

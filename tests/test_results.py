@@ -9,13 +9,15 @@ import pytest
 import torch
 from tiny import assert_says
 
-from millivid.data import frame_actions
+from millivid.actions import FORWARD, TURN_LEFT, action_rows
+from millivid.experiments.report import BOUNDS, PAPER_RESULTS, format_ablations, format_comparison, format_leads
+from millivid.experiments.report import format_levels, format_models, format_paper, metric_title, pose_head_accuracy
+from millivid.experiments.report import read_comparison
 from millivid.layers import TRANSFORMER_SIZES
-from millivid.results import BOUNDS, PAPER_RESULTS, extreme_episodes, format_ablations, format_comparison, format_leads, format_levels, format_models, format_paper, metric_title, plot_curves, plot_rows, plot_strips, pose_head_accuracy, read_comparison
+from millivid.pipeline import MINI_EXPERIMENTS
+from millivid.plots import extreme_episodes, plot_curves, plot_rows, plot_strips
 from millivid.schedule import CONTEXT, DENOISED
-from millivid.training import MINI_EXPERIMENTS
 from millivid.video import Tokens, VideoConfig, VideoModel, pose_features, relative_poses
-from millivid.world import FORWARD, TURN_LEFT
 
 SPANS = {"short": [1, 2], "medium": [3, 8], "long": [9, 24]}
 
@@ -121,7 +123,7 @@ class Says(torch.nn.Module):
 
 
 def test_what_a_pose_head_knows():
-    actions = frame_actions(np.repeat([FORWARD, TURN_LEFT, TURN_LEFT, FORWARD], 2))[None]
+    actions = action_rows(np.repeat([FORWARD, TURN_LEFT, TURN_LEFT, FORWARD], 2))[None]
     coordinates = torch.zeros(1, 8, 4, dtype=torch.long)
     coordinates[0, :, 0] = torch.arange(40, 48)
     tokens = Tokens(torch.zeros(1, 8, 16), coordinates, actions, torch.tensor([[CONTEXT] * 5 + [DENOISED] * 3]))

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import assert_says
 
+from millivid.pipeline import MINI_EXPERIMENTS
 from millivid.schedule import CONTEXT, DENOISED, framepack_schedule, full_resolution_schedule, millivid_schedule
 from millivid.schedule import schedule_from_text, schedule_text, two_speeds_schedule, upscale_schedule
-from millivid.training import MINI_EXPERIMENTS
 
 
 @st.composite

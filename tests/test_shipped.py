@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from millivid.data import encode_frames, frame_actions
+from millivid.actions import FORWARD, TURN_LEFT, action_rows
 from millivid.evaluation import compare, diagnose, frame_psnr, horizons, psnr_table
-from millivid.hub import PACKAGED, load_generator, load_tokenizer
-from millivid.tokenizer import MINI_TOKENIZER
-from millivid.training import MINI_EXPERIMENTS, psnr, random_views
-from millivid.world import FORWARD, RUNNING_EXAMPLE, TURN_LEFT, make_test_episode
+from millivid.pipeline import MINI_EXPERIMENTS, PACKAGED, Pipeline, load_tokenizer
+from millivid.tokenizer import MINI_TOKENIZER, encode_frames, psnr
+from millivid.worlds.rooms import RUNNING_EXAMPLE, make_test_episode, random_views
 
 NAMES = {method: f"mini-{method.replace('_', '-')}" for method in MINI_EXPERIMENTS}
 CONTEXT, FRESH_EPISODES, FRESH_ROOMS = 128, range(100, 106), 30_000_000
@@ -27,7 +26,7 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def generators():
-    return {method: load_generator(name) for method, name in NAMES.items()}
+    return {method: Pipeline.from_pretrained(name) for method, name in NAMES.items()}
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +99,7 @@ def test_generation_may_begin_anywhere_in_an_action(tokenizer, generators):
     "Else training and rollout show a model different things, and the comparison is about that."
     episodes = [make_test_episode(number, 2 * CONTEXT, CONTEXT) for number in FRESH_EPISODES]
     latents = torch.stack([encode_frames(tokenizer, episode.frames) for episode in episodes])
-    actions = torch.stack([frame_actions(episode.actions) for episode in episodes])
+    actions = torch.stack([action_rows(episode.actions) for episode in episodes])
     for name, generator in generators.items():
         begun = [diagnose(generator, latents, actions, range(CONTEXT + skipped, 2 * CONTEXT - 4, 10)) for skipped in range(2)]
         for kind in ("forward", "turn"):
@@ -112,7 +111,7 @@ def test_generation_may_begin_anywhere_in_an_action(tokenizer, generators):
 def test_the_same_seed_gives_the_same_video_wherever_it_is_in_the_batch(method, tokenizer, generators):
     episodes = [make_test_episode(number, CONTEXT + 8, CONTEXT) for number in (106, 107)]
     latents = torch.stack([encode_frames(tokenizer, episode.frames[:CONTEXT]) for episode in episodes])
-    actions = torch.stack([frame_actions(episode.actions) for episode in episodes])
+    actions = torch.stack([action_rows(episode.actions) for episode in episodes])
 
     def run(chosen, seeds):
         return generators[method].generate(latents[chosen], actions[chosen], CONTEXT, CONTEXT + 2, 2, seeds, progress=False)
@@ -127,7 +126,7 @@ def test_the_same_seed_gives_the_same_video_wherever_it_is_in_the_batch(method, 
 def test_framepack_makes_an_odd_number_of_frames(tokenizer, generators):
     "It makes two at a time: the last one is cut off, not left empty."
     episode = make_test_episode(106, CONTEXT + 6, CONTEXT)
-    latents, actions = encode_frames(tokenizer, episode.frames)[None], frame_actions(episode.actions)[None]
+    latents, actions = encode_frames(tokenizer, episode.frames)[None], action_rows(episode.actions)[None]
     odd, even = (generators["framepack"].generate(latents, actions, CONTEXT, CONTEXT + count, 2, progress=False) for count in (3, 4))
     assert odd.shape[1] == CONTEXT + 3 and torch.equal(odd, even[:, :-1]) and (odd != 0).flatten(2).any(2).all()
 

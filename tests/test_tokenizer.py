@@ -4,9 +4,8 @@ import pytest
 import torch
 from tiny import PYRAMID, TRANSFORMER, randomised
 
-from millivid.data import decode_latents, encode_frames, images_to_frames
-from millivid.pyramid import pyramid_patches
-from millivid.tokenizer import Tokenizer, TokenizerConfig, tokenizer_loss
+from millivid.pyramid import images_to_frames, pyramid_patches
+from millivid.tokenizer import Tokenizer, TokenizerConfig, decode_latents, encode_frames, tokenizer_loss
 
 LEVELS = range(PYRAMID.num_levels)
 

@@ -13,12 +13,12 @@ from tiny import PYRAMID, TRANSFORMER, assert_says, files_below, random_video
 import millivid.training
 from millivid.data import StepSampler
 from millivid.diffusion import diffusion_loss
-from millivid.hub import save_model
-from millivid.tokenizer import TokenizerConfig
-from millivid.training import HELD_OUT_SEED, Experiment, TrainingConfig, draw_noise, learning_rate_factor, psnr
-from millivid.training import random_views, train, train_tokenizer, train_video, video_loss
+from millivid.pipeline import Experiment, save_model
+from millivid.tokenizer import TokenizerConfig, psnr
+from millivid.training import HELD_OUT_SEED, TrainingConfig, draw_noise, learning_rate_factor, train
+from millivid.training import train_tokenizer, train_video, video_loss
 from millivid.video import VideoConfig
-from millivid.world import TEST_SEED, WorldConfig
+from millivid.worlds.rooms import TEST_SEED, WorldConfig, random_views
 
 WORLD = WorldConfig(image_size=16)
 SHORT = TrainingConfig(steps=6, batch_size=4, learning_rate=1e-3, warmup_steps=2, decay_fraction=.5, autocast=False,

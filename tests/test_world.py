@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from millivid.actions import FORWARD, TURN_LEFT, TURN_RIGHT, chamfer_distance, integrate_actions
 from millivid.cli import make_parser
 from millivid.training import HELD_OUT_SEED
-from millivid.world import FORWARD, RUNNING_EXAMPLE, TEST_SEED, TURN_LEFT, TURN_RIGHT, WorldConfig, apply_actions
-from millivid.world import chamfer_distance, lattice_poses, make_episode, make_room, make_test_episode, pose_index
-from millivid.world import random_walk, render_poses, walk
+from millivid.worlds.rooms import RUNNING_EXAMPLE, TEST_SEED, WorldConfig, lattice_poses, make_episode, make_room
+from millivid.worlds.rooms import make_test_episode, pose_index, random_walk, render_poses, walk
 
 SMALL = WorldConfig(image_size=16)
 seeds = st.integers(0, 2 ** 31)
@@ -54,7 +54,7 @@ def test_a_frame_depends_on_room_and_pose_only():
 def test_poses_follow_from_the_actions():
     episode, k = make_episode(5, 100, SMALL), SMALL.frames_per_action
     before = episode.poses[1]  # the first action is complete
-    np.testing.assert_array_equal(apply_actions(before, episode.actions[k:], SMALL), episode.poses[k:])
+    np.testing.assert_array_equal(integrate_actions(before, episode.actions[k:], SMALL.frames_per_action), episode.poses[k:])
 
 
 # ---- what actions do -------------------------------------------------------------------------------------------------
@@ -80,7 +80,7 @@ def test_forward_and_back_again():
 def test_walks_stay_in_the_room(seed, places, frames_per_action, num_actions):
     config = WorldConfig(places=places, frames_per_action=frames_per_action, image_size=8)
     start, actions = random_walk(random.Random(seed), num_actions, config)
-    poses = apply_actions(np.array(start) * frames_per_action, np.repeat(actions, frames_per_action), config)
+    poses = integrate_actions(np.array(start) * frames_per_action, np.repeat(actions, frames_per_action), config.frames_per_action)
     assert len(actions) == num_actions
     assert (poses[:, :2] >= 0).all() and (poses[:, :2] <= (places - 1) * frames_per_action).all()
     np.testing.assert_array_equal(lattice_poses(config)[pose_index(poses, config)], poses)

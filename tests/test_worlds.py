@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from millivid.files import write_actions, write_frames
+from millivid.data import StepSampler
+from millivid.experiments.reproduce import WORLDS
+from millivid.pipeline import MINI_EXPERIMENTS
+from millivid.release import write_actions, write_frames
 from millivid.tokenizer import MINI_TOKENIZER, Tokenizer
-from millivid.training import MINI_EXPERIMENTS, StepSampler, TrainingConfig
-from millivid.worlds import WORLDS, DoomWorld, RoomWorld
+from millivid.training import TrainingConfig
+from millivid.worlds.doom import DoomWorld
+from millivid.worlds.rooms import RoomWorld
 
 SHORT = dict(training=2, episodes=2, context=8, generated=16)
 

@@ -6,7 +6,7 @@ import sys
 
 import torch
 
-from millivid.data import frame_actions
+from millivid.actions import action_rows
 from millivid.layers import TransformerConfig
 from millivid.pyramid import PyramidConfig
 
@@ -28,7 +28,7 @@ def random_video(batch, frames, channels=4, seed=0):
     generator = torch.Generator().manual_seed(seed)
     latents = torch.rand(batch, frames, PYRAMID.num_tokens, channels, generator=generator) * 2 - 1
     actions = torch.randint(3, (batch, frames), generator=generator)
-    return latents, torch.stack([frame_actions(row.numpy()) for row in actions])
+    return latents, torch.stack([action_rows(row.numpy()) for row in actions])
 
 
 def assert_says(text, *parts):

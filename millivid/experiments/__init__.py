@@ -1,0 +1,1 @@
+"""The comparison: rows, bounds, tables."""
