@@ -66,6 +66,25 @@ def test_time_embedding_tells_noise_levels_apart():
     assert (torch.cdist(codes, codes) + torch.eye(50)).min() > 1e-3
 
 
+@pytest.mark.parametrize("rows_per_token, masked", [(True, False), (True, True), (False, False)])
+def test_a_block_for_a_few_tokens_equals_their_rows_of_the_whole(rows_per_token, masked, generator):
+    block, targets = randomised(DiTBlock(TRANSFORMER), scale=.3), torch.tensor([6, 1, 5])
+    index = torch.randint(2, (2, 7), generator=generator) if rows_per_token else None
+    mask = (torch.arange(7) != 4).view(1, 1, 1, 7) if masked else None
+    results = []
+    for these in (None, targets):
+        x = torch.randn(2, 7, TRANSFORMER.width, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        rows = torch.randn(2, TRANSFORMER.width, generator=torch.Generator().manual_seed(2)).requires_grad_()
+        block.zero_grad()
+        out = block(x, rows, index, mask, these)
+        out = out if these is not None else out[:, targets]
+        out.square().mean().backward()
+        results.append([out.detach(), x.grad, rows.grad, *(p.grad.clone() for p in block.parameters())])
+    assert results[0][0].shape == (2, 3, TRANSFORMER.width)
+    for whole, few in zip(*results):
+        torch.testing.assert_close(few, whole, rtol=1e-5, atol=1e-5)
+
+
 # ---- one condition per distinct row ----------------------------------------------------------------------------------
 
 @given(st.integers(1, 3), st.integers(1, 20), st.integers(0, 1000))
