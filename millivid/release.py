@@ -23,7 +23,7 @@ from huggingface_hub.errors import HTTPError
 from PIL import Image, UnidentifiedImageError
 
 from .actions import action_bundle
-from .basics import choose_device, first_line, write_atomically
+from .basics import choose_device, first_line, require, write_atomically
 from .layers import TransformerConfig
 from .pipeline import PAPER_EXPERIMENTS, PAPER_TOKENIZERS, Experiment, Pipeline
 from .pyramid import PyramidConfig
@@ -411,10 +411,11 @@ def release_name(
 
 
 def release_state_dict(model) -> dict[str, torch.Tensor]:
-    "The weights of a model under the release's names. Raises ValueError for a model with odometry, which the release does not know."
+    "The weights of a model under the release's names. Raises UserError for a model with odometry or a pose head: it knows none."
     kind = "tokenizer" if isinstance(model, Tokenizer) else "video"
-    if kind == "video" and model.config.odometry:
-        raise ValueError("this model has odometry, and the release has no place for its weights: save it with save_model")
+    for part in ("odometry", "pose_head"):
+        require(not getattr(model.config, part, False), f"this model has {part}=True, and the release has no place for the "
+                "weights of that: save it with save_pretrained")
     return {release_name(name, kind): value for name, value in model.state_dict().items()}
 
 
