@@ -10,6 +10,8 @@ import math
 
 import torch
 
+from .basics import require
+
 # %% ../nbs/05_diffusion.ipynb #ae0aa896
 _LOG_SNR_LIMIT = 15.
 
@@ -70,40 +72,39 @@ def predict_x0_eps(
 # %% ../nbs/05_diffusion.ipynb #e380c9c4
 def token_times(
     t: torch.Tensor,  # (batch, 1): the noise level of the denoised tokens
-    denoised: torch.Tensor,  # bool (batch, tokens)
+    is_target: torch.Tensor,  # bool (batch, tokens)
     conditional: torch.Tensor,  # bool (batch,): False turns the context into pure noise
 ) -> torch.Tensor:
     "One noise level per token: t where denoised, 0 for context, 1 for context that is dropped. (batch, tokens)."
-    return torch.where(denoised, t, (~conditional[:, None]).to(t.dtype))
+    return torch.where(is_target, t, (~conditional[:, None]).to(t.dtype))
 
 # %% ../nbs/05_diffusion.ipynb #2e6cd887
 def ddim_sample(
-    predict,  # callable (x_t, t, conditional) -> v; x_t (batch, tokens, channels), t (batch, tokens), conditional (batch,)
+    predict,  # callable (x_t (batch, tokens, channels), t (batch, tokens), conditional (batch,)) -> v
     x: torch.Tensor,  # (batch, tokens, channels): the context's values; what the denoised tokens held before (or zero)
-    denoised: torch.Tensor,  # bool (batch, tokens)
+    is_target: torch.Tensor,  # bool (batch, tokens)
     eps: torch.Tensor,  # the shape of x: the noise to start from
-    num_steps: int = 50,  # noise levels, both ends of [1, 0] included
-    guidance: float = 1.,  # 1 is off; v = v_unconditional + guidance * (v_conditional - v_unconditional)
+    num_inference_steps: int = 50,  # noise levels from 1 to 0, both included; the last one is not evaluated
+    guidance_scale: float = 1.,  # 1 is off; v = v_unconditional + guidance_scale * (v_conditional - v_unconditional)
     shift: float = 1.,  # as in `log_snr`
     on_step=None,  # optional callable (t, x_hat): called after each step, to look inside
-    skip_last: bool = False,  # True leaves out the evaluation at t = 0, which hardly changes x
+    evaluate_last: bool = False,  # True: evaluate at t = 0 too, which hardly changes x (the release does)
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """DDIM without added noise. Returns the final estimates of x and eps; the context's values are never changed.
 
-    Raises ValueError for fewer than two noise levels. Source: paper section 4; Song et al. 2020.
+    Raises UserError for fewer than two noise levels. Source: paper section 4; Song et al. 2020.
     """
-    if num_steps < 2:
-        raise ValueError(f"num_steps is {num_steps}; sampling needs at least 2 noise levels, t = 1 and t = 0")
-    yes, mask = torch.ones(len(x), dtype=torch.bool, device=x.device), denoised[..., None]
-    for t in torch.linspace(1, 0, num_steps, device=x.device)[:num_steps - skip_last]:
+    require(num_inference_steps >= 2, f"num_inference_steps is {num_inference_steps}; at least 2 are needed: t = 1 and 0")
+    yes, mask = torch.ones(len(x), dtype=torch.bool, device=x.device), is_target[..., None]
+    for t in torch.linspace(1, 0, num_inference_steps, device=x.device)[:None if evaluate_last else -1]:
         t = t.expand(len(x), 1)
-        times = token_times(t, denoised, yes)
+        times = token_times(t, is_target, yes)
         x_t = add_noise(x, eps, times, shift)
         v = predict(x_t, times, yes)
-        if guidance != 1:
-            times_u = token_times(t, denoised, ~yes)
+        if guidance_scale != 1:
+            times_u = token_times(t, is_target, ~yes)
             v_u = predict(add_noise(x, eps, times_u, shift), times_u, ~yes)
-            v = v_u + guidance * (v - v_u)
+            v = v_u + guidance_scale * (v - v_u)
         x_hat, eps_hat = predict_x0_eps(x_t, v, times, shift)
         x, eps = torch.where(mask, x_hat, x).to(x.dtype), torch.where(mask, eps_hat, eps).to(eps.dtype)
         if on_step:
@@ -114,13 +115,13 @@ def ddim_sample(
 def diffusion_loss(
     predict,  # callable (x_t, t, conditional) -> v
     x: torch.Tensor,  # (batch, tokens, channels): the clean tokens
-    denoised: torch.Tensor,  # bool (batch, tokens): which ones are to be denoised; the others are context
+    is_target: torch.Tensor,  # bool (batch, tokens): which ones are to be denoised; the others are context
     eps: torch.Tensor,  # the shape of x, standard normal
     t: torch.Tensor,  # (batch, 1) in [0, 1], uniform in training
     conditional: torch.Tensor,  # bool (batch,): False drops the context (in training with probability 0.1)
     shift: float = 1.,  # as in `log_snr`
 ) -> torch.Tensor:
     "Mean squared error of v over the denoised tokens of the whole batch (paper section 4). A scalar."
-    times = token_times(t, denoised, conditional)
+    times = token_times(t, is_target, conditional)
     v = predict(add_noise(x, eps, times, shift), times, conditional)
-    return (v.float() - velocity(x, eps, times, shift))[denoised].square().mean()
+    return (v.float() - velocity(x, eps, times, shift))[is_target].square().mean()
