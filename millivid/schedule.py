@@ -4,13 +4,15 @@
 
 # %% auto #0
 __all__ = ['UNSEEN', 'CONTEXT', 'DENOISED', 'Schedule', 'full_resolution_schedule', 'upscale_schedule', 'millivid_schedule',
-           'framepack_schedule', 'schedule_from_text', 'schedule_text', 'two_speeds_schedule']
+           'framepack_schedule', 'check_schedule', 'schedule_from_text', 'schedule_text', 'two_speeds_schedule']
 
 # %% ../nbs/06_schedule.ipynb #976a78b0
 import re
 from dataclasses import dataclass
 
 import numpy as np
+
+from .basics import UserError, require
 
 # %% ../nbs/06_schedule.ipynb #b9277851
 UNSEEN, CONTEXT, DENOISED = 0, 1, 2
@@ -20,53 +22,13 @@ UNSEEN, CONTEXT, DENOISED = 0, 1, 2
 class Schedule:
     """A list of steps over a sliding chunk of frames. A step gives every level of every frame a role (paper section 5).
 
-    Raises ValueError for shapes that do not fit each other, for a step that denoises nothing or looks at what nobody has made, and where
-    something that is shown, or that a later chunk looks at, is never made.
+    `check_schedule` says whether the steps can run in this order.
     """
     roles: np.ndarray  # uint8 (steps, levels, frames): 0 unseen, 1 context, 2 denoised; level 0 is the finest
     tokens_per_level: tuple[int, ...]  # tokens of one frame at each level
     groups: tuple[int, ...]  # one number per step: training draws a group first, then one of its steps
     name: str = "schedule"
     clipped_frames: int = 0  # last frames of the chunk that the next chunk makes again (mirrored FramePack only)
-
-    def __post_init__(self):
-        if self.roles.ndim != 3 or self.roles.shape[1] != len(self.tokens_per_level):
-            raise ValueError(f"roles of shape {self.roles.shape} do not fit {len(self.tokens_per_level)} levels: "
-                             "expected (steps, levels, frames)")
-        if not self.roles.size:
-            raise ValueError(f"{self.name} has roles of shape {self.roles.shape}: give at least one step, level and frame")
-        strange = (self.roles < UNSEEN) | (self.roles > DENOISED)
-        if strange.any():
-            raise ValueError(f"role {self.roles[strange][0]} in {self.name} is unknown: use 0 unseen, 1 context, 2 denoised")
-        idle = ~(self.roles == DENOISED).any((1, 2))
-        if idle.any():
-            raise ValueError(f"step {int(np.flatnonzero(idle)[0])} of {self.name} denoises nothing: give it at least "
-                             f"one token of role {DENOISED}")
-        if len(self.groups) != len(self.roles):
-            raise ValueError(f"{len(self.groups)} groups for {len(self.roles)} steps: give one group per step")
-        if not 0 <= self.clipped_frames < self.chunk_frames - self.context_frames:
-            raise ValueError(f"clipped_frames {self.clipped_frames} of {self.name} leaves nothing of the "
-                             f"{self.chunk_frames - self.context_frames} frames from the first denoised one on: clip fewer")
-        self._check_order()
-
-    def _check_order(self):
-        "Nobody may look at what is not there, in this chunk or in the next one."
-        context, made = self.roles == CONTEXT, self.roles == DENOISED
-        unmade = np.argwhere(context & ~self.existing)
-        if len(unmade):
-            step, level, frame = unmade[0]
-            raise ValueError(f"step {step} of {self.name} looks at level {level} of frame {frame} of the chunk (counted from 0), which no earlier step has made: "
-                             "make it before, or do not use it as context")
-        first, finished = self.context_frames, self.finished_frames
-        needed = np.zeros((self.num_levels, finished), dtype=bool)
-        for level, frame in np.argwhere(context[:, :, :first].any(0)):
-            needed[level, (frame - first) % finished] = True  # the place of an old frame in the chunk that made it
-        needed[0] = True  # this is what is shown
-        missing = needed & ~made.any(0)[:, first:first + finished]
-        if missing.any():
-            level, frame = np.argwhere(missing)[0]
-            raise ValueError(f"no step of {self.name} makes level {level} of frame {first + frame} of the chunk (counted from 0), but "
-                             + ("level 0 is what is shown" if level == 0 else "a later chunk looks at it") + ": denoise it once")
 
     @property
     def num_steps(self) -> int:
@@ -106,8 +68,7 @@ class Schedule:
     @property
     def look_back(self) -> np.ndarray:
         "Frames between the oldest context of each step and the first frame that it denoises. int (steps,)."
-        first_seen = (self.roles > 0).any(1).argmax(-1)
-        return (self.roles == DENOISED).any(1).argmax(-1) - first_seen
+        return (self.roles == DENOISED).any(1).argmax(-1) - (self.roles > 0).any(1).argmax(-1)
 
     @property
     def existing(self) -> np.ndarray:
@@ -125,35 +86,31 @@ class Schedule:
         """The steps that generate a video from frame `start` on: a list of (step, first frame of its chunk).
 
         With `end`, frames start to end - 1 get finished; only whole chunks run, so the last one may go beyond. With
-        `limit` instead, as many chunks run as fit before that frame. Raises ValueError where too few frames precede
+        `limit` instead, as many chunks run as fit before that frame. Raises UserError where too few frames precede
         `start`, or where `end` and `limit` are both given, both missing or too small.
         """
-        if (end is None) == (limit is None):
-            raise ValueError("give either end (finish at least these frames) or limit (go no further), not both")
-        if end is not None and end <= start:
-            raise ValueError(f"end {end} must lie after start {start}: it is the frame after the last generated one")
-        if start < self.context_frames:
-            raise ValueError(f"{self.name} needs {self.context_frames} context frames, but only {start} come before "
-                             f"the first generated frame: give more context, or use a schedule with smaller windows")
-        if end is not None:
-            chunks = -(-(end - start) // self.finished_frames)
+        require((end is None) != (limit is None), "give either end (finish these frames) or limit (go no further)")
+        require(start >= self.context_frames,
+                f"{self.name} needs {self.context_frames} context frames, but only {start} come before the first "
+                "generated one: give more context, or use a schedule with smaller windows")
+        if limit is None:
+            chunks = -(-(end - start) // self.finished_frames)  # rounded up
         else:
             chunks = (limit - start - self.clipped_frames) // self.finished_frames
-            if chunks < 1:
-                raise ValueError(f"not one chunk of {self.finished_frames + self.clipped_frames} frames fits between "
-                                 f"start {start} and limit {limit}: give a larger limit")
+        require(chunks > 0, f"no chunk of {self.finished_frames + self.clipped_frames} frames lies between start "
+                f"{start} and {f'end {end}' if limit is None else f'limit {limit}'}: give a larger one")
         return [(step, start - self.context_frames + chunk * self.finished_frames)
                 for chunk in range(chunks) for step in range(self.num_steps)]
 
 # %% ../nbs/06_schedule.ipynb #1fadb844
 def full_resolution_schedule(
-    num_frames: int,  # frames of a step: the first half is context, the second half is denoised
+    num_frames: int,  # frames of a step: the first half (rounded down) is context, the rest is denoised
     tokens_per_level: tuple[int, ...] = (256, 64, 16, 4),
 ) -> Schedule:
-    "The plain sliding window: finest level only. Raises ValueError for an odd number of frames."
-    if num_frames < 2 or num_frames % 2:
-        raise ValueError(f"num_frames is {num_frames}; it must be even, half context and half denoised")
-    roles = np.repeat([CONTEXT, DENOISED], num_frames // 2).astype(np.uint8)[None, None]
+    "The plain sliding window: finest level only. Raises UserError for fewer than two frames."
+    require(num_frames >= 2 and num_frames % 2 == 0, f"num_frames is {num_frames}; give at least 2, one of context and one to denoise")
+    roles = np.full((1, 1, num_frames), DENOISED, dtype=np.uint8)
+    roles[..., :num_frames // 2] = CONTEXT
     return Schedule(roles, tuple(tokens_per_level[:1]), (0,), "Full resolution")
 
 # %% ../nbs/06_schedule.ipynb #263c082f
@@ -164,15 +121,15 @@ def upscale_schedule(
 ) -> Schedule:
     """Generate the whole chunk at the coarsest level, then refine it level by level (paper's ablation).
 
-    The coarsest window is widened by 9/8 (or 5/4) so that all steps cost the same. Raises ValueError where a window
+    The coarsest window is widened by 9/8 (or 5/4) so that all steps cost the same. Raises UserError where a window
     cannot be split.
     """
-    levels, tokens = len(tokens_per_level), tuple(tokens_per_level)
+    levels = len(tokens_per_level)
     windows = [base_frames * 4 ** level for level in range(levels)]
     extra = windows[-1] // 8 if same_level_context else windows[-1] // 4
-    if base_frames < 2 or base_frames % 2 or levels < 2 or windows[-1] % 8 or (windows[-1] + extra) % 2:
-        raise ValueError(f"base_frames {base_frames} and {levels} levels give windows {windows}, the last one to be widened by {extra}: "
-                         "there must be two levels or more, and whole halves of every window; use a multiple of 4 with two levels")
+    require(base_frames >= 2 and levels >= 2 and not (base_frames % 2 or windows[-1] % 8 or (windows[-1] + extra) % 2),
+            f"base_frames {base_frames} and {levels} levels give windows {windows}, the last one to be widened by "
+            f"{extra}: use two levels or more, and a multiple of 4 with two levels, so that every window has a half")
     windows[-1] += extra
     half, chunk = windows[-1] // 2, windows[-1] * 3 // 2
     roles, groups = [], []
@@ -188,7 +145,25 @@ def upscale_schedule(
                 step[level + 1, first:first + width] = CONTEXT
             roles.append(step)
             groups.append(level)
-    return Schedule(np.stack(roles), tokens, tuple(groups), "Rollout + upscale" if same_level_context else "Upscale")
+    name = "Rollout + upscale" if same_level_context else "Upscale"
+    return Schedule(np.stack(roles), tuple(tokens_per_level), tuple(groups), name)
+
+# %% ../nbs/06_schedule.ipynb #f79ed427
+def _step_roles(target, windows, ends, extra, chunk_frames):
+    "Roles of the step that denoises level `target`, uint8 (levels, frames)."
+    roles = np.zeros((len(windows), chunk_frames), dtype=np.uint8)
+    left = right = ends[0] - windows[0]  # finer levels have taken the frames from left to right
+    for level, window in enumerate(windows):
+        if level == target:
+            roles[level, right:right + window] = DENOISED  # right stays: the next coarser level takes these frames too
+            past = extra
+        else:
+            future = min(ends[level] - right, window)
+            roles[level, right:right + future] = CONTEXT
+            right, past = right + future, window - future
+        roles[level, left - past:left] = CONTEXT
+        left -= past
+    return roles
 
 # %% ../nbs/06_schedule.ipynb #a51cc32c
 def millivid_schedule(
@@ -199,48 +174,24 @@ def millivid_schedule(
     """Coarse to fine, depth first (paper section 5).
 
     A visit to a level moves its window on by its own length and denoises it; then the next finer level is visited
-    inside it. Raises ValueError where the windows do not divide each other.
+    inside it. Raises UserError where the windows do not divide each other.
     """
     windows, levels = tuple(frames_per_level), len(frames_per_level)
-    if levels != len(tokens_per_level):
-        raise ValueError(f"{levels} windows {windows} for {len(tokens_per_level)} levels: give one window per level")
-    if windows[0] < 1:
-        raise ValueError(f"window {windows[0]} in {windows} holds no frame: every window needs at least one")
-    for fine, coarse in zip(windows, windows[1:]):
-        if coarse < fine or coarse % fine:
-            raise ValueError(f"window {coarse} is not a multiple of the next finer window {fine} in {windows}: every "
-                             "window must hold a whole number of the finer ones")
-    if extra_budget < 0:
-        raise ValueError(f"extra_budget is {extra_budget}; it counts tokens and cannot be negative")
+    require(levels == len(tokens_per_level), f"{levels} windows for {len(tokens_per_level)} levels: give one for each")
+    require(windows[0] > 0 and all(b >= a and b % a == 0 for a, b in zip(windows, windows[1:])),
+            f"windows {windows}: the first must be at least 1, every other a multiple of the one before it")
+    require(extra_budget >= 0, f"extra_budget is {extra_budget}; it counts tokens and cannot be negative")
     extra = [extra_budget // tokens for tokens in tokens_per_level]  # in frames of each level
     chunk = sum(windows) + extra[-1]
-    first = chunk - windows[-1]  # the first frame that the chunk generates
-    starts = [first - window for window in windows]  # of each window: at first, all of them end there
+    ends = [chunk - windows[-1]] * levels  # how far each level is made: at first, up to the new frames
     roles, groups = [], []
 
     def visit(level):
-        starts[level] += windows[level]
-        roles.append(step_roles(level))
+        ends[level] += windows[level]
+        roles.append(_step_roles(level, windows, ends, extra[level], chunk))
         groups.append(level)
-        if level:
-            for _ in range(windows[level] // windows[level - 1]):
-                visit(level - 1)
-
-    def step_roles(target):
-        step = np.zeros((levels, chunk), dtype=np.uint8)
-        left = right = starts[0]  # what lies between them has context already, from finer levels
-        for level, window in enumerate(windows):
-            end = starts[level] + window
-            if level == target:
-                step[level, starts[level]:end] = DENOISED
-                step[level, left - extra[level]:left] = CONTEXT
-                left -= extra[level]  # right stays: the next coarser level shows the target to itself
-            else:
-                later = min(max(end - right, 0), window)  # frames of the window that finer levels do not reach yet
-                step[level, right:right + later] = CONTEXT
-                step[level, left - (window - later):left] = CONTEXT
-                left, right = left - (window - later), right + later
-        return step
+        for _ in range(windows[level] // windows[level - 1] if level else 0):
+            visit(level - 1)
 
     visit(levels - 1)
     return Schedule(np.stack(roles), tuple(tokens_per_level), tuple(groups), "MilliVid")
@@ -254,13 +205,13 @@ def framepack_schedule(
     """FramePack on hierarchical latents: the older the coarser, one step per chunk (ablations of the paper).
 
     With a tuple of denoised frames the schedule is mirrored: the first group is made at every level, each later one at
-    its own level only, and these are made again by the next chunk. Raises ValueError where levels are missing.
+    its own level only, and these are made again by the next chunk. Raises UserError where levels are missing.
     """
     levels, mirrored = len(tokens_per_level), not isinstance(denoised, int)
     groups = tuple(denoised) if mirrored else (denoised,) + (0,) * (levels - 1)
-    if len(context) != levels or len(groups) != levels or groups[0] < 1:
-        raise ValueError(f"context {tuple(context)} and denoised {denoised} do not fit {levels} levels: give one number "
-                         "per level, and at least one frame to finish")
+    require(len(context) == len(groups) == levels and groups[0] >= 1,
+            f"context {tuple(context)} and denoised {denoised} do not fit {levels} levels: give one number per level, "
+            "and at least one frame to finish")
     chunk, first = sum(context) + sum(groups), sum(context)
     roles = np.zeros((1, levels, chunk), dtype=np.uint8)
     left, right = first, first + groups[0]
@@ -271,44 +222,87 @@ def framepack_schedule(
         if level:
             roles[0, level, right:right + groups[level]] = DENOISED
             right += groups[level]
-    return Schedule(roles, tuple(tokens_per_level), (0,), "FramePack, mirrored" if mirrored else "FramePack", sum(groups[1:]))
+    name = "FramePack, mirrored" if mirrored else "FramePack"
+    return Schedule(roles, tuple(tokens_per_level), (0,), name, clipped_frames=sum(groups[1:]))
+
+# %% ../nbs/06_schedule.ipynb #a40cfd62
+def check_schedule(
+    schedule: Schedule,
+):
+    """Raises UserError for a schedule that cannot run.
+
+    That is: arrays that do not fit each other; a step that denoises nothing, or looks at what no earlier step has made;
+    tokens that are shown, or that a later chunk looks at, but that no step makes.
+    """
+    roles, name, levels = schedule.roles, schedule.name, len(schedule.tokens_per_level)
+    require(roles.ndim == 3 and roles.size and roles.shape[1] == levels, f"{name} has roles of shape {roles.shape}: "
+            f"expected (steps, levels, frames), at least one of each, and {levels} levels")
+    require(np.isin(roles, (UNSEEN, CONTEXT, DENOISED)).all(),
+            f"{name} has the roles {np.unique(roles).tolist()}: use 0 unseen, 1 context, 2 denoised")
+    require(len(schedule.groups) == len(roles), f"{len(schedule.groups)} groups for {len(roles)} steps: give one each")
+    context, made = roles == CONTEXT, roles == DENOISED
+    idle = np.flatnonzero(~made.any((1, 2))).tolist()
+    require(not idle, f"steps {idle} of {name} denoise nothing: give each at least one token of role {DENOISED}")
+    first, finished = schedule.context_frames, schedule.finished_frames
+    require(schedule.clipped_frames >= 0 and finished > 0, f"clipped_frames {schedule.clipped_frames} of {name} leaves "
+            f"nothing of the {schedule.chunk_frames - first} frames from the first denoised one on: clip fewer")
+    for step, level, frame in np.argwhere(context & ~schedule.existing):
+        raise UserError(f"step {step} of {name} looks at level {level} of frame {frame} of the chunk (counted from 0), "
+                        "which no earlier step has made: make it before, or do not use it as context")
+    needed = np.zeros((levels, finished), dtype=bool)
+    for level, frame in np.argwhere(context[:, :, :first].any(0)):
+        needed[level, (frame - first) % finished] = True  # the place of an old frame in the chunk that made it
+    needed[0] = True  # this is what is shown
+    for level, frame in np.argwhere(needed & ~made.any(0)[:, first:first + finished]):
+        raise UserError(f"no step of {name} makes level {level} of frame {first + frame} of the chunk (counted from "
+                        "0), but it is shown, or a later chunk looks at it: denoise it once")
 
 # %% ../nbs/06_schedule.ipynb #d0523249
 _LETTERS = ".cd"  # unseen, context, denoised
 
 
+def _check_drawing(steps, levels):
+    "Raises UserError unless every step has one line per level, all equally long, of the three letters."
+    width = len(steps[0][0]) if steps[0] else 0
+    require(width, "the drawing of the schedule is empty: give at least one step")
+    for number, lines in enumerate(steps):
+        require(len(lines) == levels, f"step {number} of the drawing has {len(lines)} lines for {levels} levels: give "
+                "one line per level, and an empty line between steps")
+        for line in lines:
+            require(set(line) <= set(_LETTERS), f"step {number} of the drawing has a letter that is unknown in {line!r}: "
+                    "use . for unseen, c for context, d for denoised")
+            require(len(line) == width, f"step {number} of the drawing has a line of {len(line)} frames, the first line"
+                    f" has {width}: make all lines equally long")
+
+
 def schedule_from_text(
-    text: str,  # a line per level, coarsest on top; a letter per frame: "." unseen, "c" context, "d" denoised; an empty line between steps
+    text: str,  # a line per level, coarsest on top; a letter per frame (. c d); an empty line between steps
     tokens_per_level: tuple[int, ...],  # finest first
     name: str = "own schedule",
 ) -> Schedule:
     """A schedule as it is drawn. Training draws each level that is denoised equally often, and then one of its steps.
 
-    Raises ValueError for other letters, lines of different lengths or steps of other than one line per level, and where `Schedule` does.
+    Raises UserError for other letters, lines of different lengths or steps of other than one line per level, and where
+    `check_schedule` does.
     """
-    steps = [block.split() for block in re.split(r"\n\s*\n", text.strip()) if block]
-    if not steps:
-        raise ValueError("the drawing of the schedule is empty: give at least one step")
-    width = len(steps[0][0])
-    for number, lines in enumerate(steps):
-        if len(lines) != len(tokens_per_level):
-            raise ValueError(f"step {number} of the drawing has {len(lines)} lines for {len(tokens_per_level)} levels: give one line per level, "
-                             "and an empty line between steps")
-        for line in lines:
-            if strange := set(line) - set(_LETTERS):
-                raise ValueError(f"letter {sorted(strange)[0]!r} in step {number} of the drawing is unknown: use . for unseen, c for context, d for denoised")
-            if len(line) != width:
-                raise ValueError(f"step {number} of the drawing has a line of {len(line)} frames, the first line has {width}: make all lines equally long")
-    roles = np.array([[[_LETTERS.index(letter) for letter in line] for line in reversed(lines)] for lines in steps], dtype=np.uint8)
+    steps = [block.split() for block in re.split(r"\n\s*\n", text.strip())]
+    _check_drawing(steps, len(tokens_per_level))
+    roles = np.array([[[_LETTERS.index(letter) for letter in line] for line in reversed(lines)] for lines in steps],
+                     dtype=np.uint8)
     groups = tuple(int(np.flatnonzero((step == DENOISED).any(1)).max(initial=0)) for step in roles)
-    return Schedule(roles, tuple(tokens_per_level), groups, name)
+    check_schedule(schedule := Schedule(roles, tuple(tokens_per_level), groups, name))
+    return schedule
 
 
 def schedule_text(schedule: Schedule) -> str:
-    "The drawing of a schedule, which `schedule_from_text` reads. Raises ValueError for one with clipped frames: a drawing cannot say that."
-    if schedule.clipped_frames:
-        raise ValueError(f"{schedule.name} makes its last {schedule.clipped_frames} frames twice, which a drawing cannot say: use framepack_schedule")
-    return "\n\n".join("\n".join("".join(_LETTERS[role] for role in level) for level in step[::-1]) for step in schedule.roles)
+    """The drawing of a schedule, which `schedule_from_text` reads.
+
+    Raises UserError for a schedule with clipped frames: a drawing cannot say that.
+    """
+    require(not schedule.clipped_frames, f"{schedule.name} makes its last {schedule.clipped_frames} frames twice, which"
+            " a drawing cannot say: use framepack_schedule")
+    steps = [["".join(_LETTERS[role] for role in level) for level in step[::-1]] for step in schedule.roles]
+    return "\n\n".join("\n".join(lines) for lines in steps)
 
 # %% ../nbs/06_schedule.ipynb #d5bb0394
 def two_speeds_schedule(
@@ -316,11 +310,12 @@ def two_speeds_schedule(
     past: int = 98,  # frames of context
     new: int = 32,  # frames that a chunk makes
 ) -> Schedule:
-    "The hand-drawn schedule of chapter 05: one plan at one token a frame, then pairs of frames at the finest level, and nothing in between."
+    "A plan at one token a frame, then pairs of frames at the finest level, and nothing in between."
     end, nothing = past + new, "." * (past + new)
     steps = [["c" * (past - 2) + ".." + "d" * new, nothing, "." * (past - 2) + "cc" + "." * new]]  # the plan
     for first in range(past, end, 2):
         ahead = end - first  # the plan from here on, and as much coarse past as the budget still buys
         coarse = ("c" * (2 * new - ahead) + "...." + "c" * ahead).rjust(end, ".")
         steps.append([coarse, nothing, "ccccdd".rjust(first + 2, ".").ljust(end, ".")])
-    return schedule_from_text("\n\n".join("\n".join(lines) for lines in steps), tokens_per_level, "Two speeds")
+    text = "\n\n".join("\n".join(lines) for lines in steps)
+    return schedule_from_text(text, tokens_per_level, "Two speeds")

@@ -6,9 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import assert_says
 
+from millivid.basics import UserError
 from millivid.pipeline import MINI_EXPERIMENTS
-from millivid.schedule import CONTEXT, DENOISED, framepack_schedule, full_resolution_schedule, millivid_schedule
-from millivid.schedule import schedule_from_text, schedule_text, two_speeds_schedule, upscale_schedule
+from millivid.schedule import CONTEXT, DENOISED, Schedule, check_schedule, framepack_schedule
+from millivid.schedule import full_resolution_schedule, millivid_schedule, schedule_from_text, schedule_text
+from millivid.schedule import two_speeds_schedule, upscale_schedule
 
 
 @st.composite
@@ -29,7 +31,8 @@ def framepack_settings(draw, mirrored=False):
     levels = draw(st.integers(1, 4))
     frames = st.integers(0, 4)
     context = [draw(st.integers(1, 4)), *(draw(frames) for _ in range(levels - 1))]
-    denoised = [draw(st.integers(1, 3)), *(draw(frames) for _ in range(levels - 1))] if mirrored else draw(st.integers(1, 3))
+    first = draw(st.integers(1, 3))
+    denoised = [first, *(draw(frames) for _ in range(levels - 1))] if mirrored else first
     return context, denoised, tuple(4 ** level for level in reversed(range(levels)))
 
 
@@ -93,7 +96,8 @@ def test_what_is_denoised_is_seen_one_level_coarser(schedule):
 @given(millivid_settings())
 def test_every_step_has_a_window_of_every_level(settings):
     windows, extra_budget, tokens = settings
-    for roles, target in zip(*(lambda s: (s.roles, s.groups))(millivid_schedule(*settings))):
+    schedule = millivid_schedule(*settings)
+    for roles, target in zip(schedule.roles, schedule.groups):
         for level, window in enumerate(windows):
             seen, denoised = (roles[level] == CONTEXT).sum(), (roles[level] == DENOISED).sum()
             if level == target:
@@ -185,24 +189,121 @@ def test_a_schedule_is_what_its_drawing_says(settings):
     assert (again.roles == schedule.roles).all() and again.groups == schedule.groups
 
 
+def test_the_rule_worked_by_hand():
+    schedule = millivid_schedule((2, 4), 2, (2, 1))
+    assert schedule_text(schedule).split() == ["cc..dddd", "..cc....", "....cccc", "...cdd..",
+                                              "...cc.cc", ".....cdd"]
+
+
+@given(any_schedule | mirrored)
+def test_a_schedule_that_a_function_made_can_run(schedule):
+    check_schedule(schedule)
+
+
+# ---- when something is wrong -----------------------------------------------------------------------------------------
+
 @pytest.mark.parametrize("text, words", [
     ("", ("empty", "at least one step")),
     ("cd", ("step 0", "1 lines for 2 levels", "empty line")),
-    ("..\ncx", ("'x'", "step 0", ". for unseen")),
+    ("..\ncx", ("'cx'", "step 0", ". for unseen")),
     ("....\ncd", ("2 frames", "4", "equally long")),
     ("..\ncd\n\n...\nc.d", ("step 1", "3 frames", "the first line has 2")),
-    ("..\ncc", ("step 0", "denoises nothing")),
+    ("..\ncc", ("steps [0]", "denoise nothing")),
     ("cd\n.c", ("level 0 of frame 1", "no earlier step has made")),
 ])
 def test_drawings_that_are_no_schedule(text, words):
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(UserError) as error:
         schedule_from_text(text, (4, 1))
     assert_says(error.value, *words)
+
+
+def drawn(*steps, groups=None, clipped=0):
+    "A schedule from drawings, unchecked: per step one line per level, finest first; C is context, D is denoised."
+    roles = np.array([[[".CD".index(role) for role in level] for level in step] for step in steps], dtype=np.uint8)
+    tokens = tuple(4 ** level for level in reversed(range(roles.shape[1])))
+    return Schedule(roles, tokens, groups or (0,) * len(steps), "drawn", clipped)
+
+
+@pytest.mark.parametrize("schedule", [
+    drawn(["CD"]),
+    drawn(["..CD.", "CC.DD"], clipped=1),
+    drawn(["C.D"], ["CDC"]),  # what an earlier step made may be seen
+    drawn(["...", ".DD"], [".D.", ".CC"], [".CD", "..C"]),
+    drawn(["CD.", "CDD"], clipped=1)])
+def test_schedules_that_are_in_order(schedule):
+    check_schedule(schedule)
+
+
+@pytest.mark.parametrize("schedule, parts", [
+    (Schedule(np.array([[[1, 2, 3]]], dtype=np.uint8), (4,), (0,), "drawn"), ("3]", "drawn", "use 0 unseen")),
+    (Schedule(np.array([[[1, 2, -1]]]), (4,), (0,), "drawn"), ("[-1", "drawn", "use 0 unseen")),
+    (Schedule(np.zeros((1, 2), dtype=np.uint8), (4,), (0,)), ("(1, 2)", "1 levels", "steps, levels, frames")),
+    (Schedule(np.full((1, 2, 3), 2, dtype=np.uint8), (4,), (0,)), ("(1, 2, 3)", "1 levels", "steps, levels")),
+    (Schedule(np.zeros((0, 1, 3), dtype=np.uint8), (4,), ()), ("(0, 1, 3)", "at least one")),
+    (drawn(["CD"], ["CC"]), ("steps [1]", "drawn", "denoise nothing")),
+    (drawn(["CD"], groups=(0, 1)), ("2 groups", "1 steps", "one each")),
+    (drawn(["CD"], clipped=-1), ("clipped_frames -1", "drawn")),
+    (drawn(["CDD"], clipped=2), ("clipped_frames 2", "2 frames", "clip fewer")),
+    (drawn(["CDD"], clipped=9), ("clipped_frames 9", "clip fewer")),
+    (drawn(["CDC"]), ("step 0", "drawn", "level 0 of frame 2", "make it before")),
+    (drawn(["CDC"], ["C.D"]), ("step 0", "level 0 of frame 2", "make it before")),  # made, but too late
+    (drawn(["CD.", "CCD"]), ("step 0", "level 1 of frame 1", "make it before")),
+    (drawn(["CCD", "C.."]), ("level 1 of frame 2", "a later chunk looks at it", "denoise it once")),
+    (drawn(["C.D", "C.D"], [".D.", ".CC"]), ("step 1", "level 1 of frame 1")),
+    (drawn(["...", "CDD"]), ("level 0 of frame 1", "shown", "denoise it once")),
+    (drawn(["CD.", "CDD"]), ("level 0 of frame 2", "shown", "denoise it once"))])
+def test_schedules_that_are_out_of_order(schedule, parts):
+    with pytest.raises(UserError) as error:
+        check_schedule(schedule)
+    assert_says(error.value, *parts)
+
+
+@pytest.mark.parametrize("make, parts", [
+    (lambda: millivid_schedule((2, 3, 12), 16, (16, 4, 1)), ("(2, 3, 12)", "multiple")),
+    (lambda: millivid_schedule((4, 2, 8), 16, (16, 4, 1)), ("(4, 2, 8)", "multiple")),
+    (lambda: millivid_schedule((0, 2, 4), 16, (16, 4, 1)), ("(0, 2, 4)", "at least 1")),
+    (lambda: millivid_schedule((1, 2), 16, (16, 4, 1)), ("2 windows", "3 levels", "one for each")),
+    (lambda: millivid_schedule((1, 2, 4), -1, (16, 4, 1)), ("extra_budget", "-1", "negative")),
+    (lambda: full_resolution_schedule(1), ("num_frames", 1, "at least 2")),
+    (lambda: framepack_schedule((1, 2), 1, (16, 4, 1)), ("(1, 2)", "3 levels", "one number per level")),
+    (lambda: framepack_schedule((1, 2, 4), (0, 1, 1), (16, 4, 1)), ("(0, 1, 1)", "at least one frame"))])
+def test_settings_that_make_no_schedule(make, parts):
+    with pytest.raises(UserError) as error:
+        make()
+    assert_says(error.value, *parts)
+
+
+@pytest.mark.parametrize("same_level_context", [True, False])
+@pytest.mark.parametrize("levels", [1, 2, 3, 4])
+def test_upscale_schedules_are_refused_or_cost_the_same_in_every_step(levels, same_level_context):
+    accepted = []
+    for base in range(-2, 13):
+        try:
+            tokens = tuple(4 ** level for level in reversed(range(levels)))
+            schedule = upscale_schedule(base, tokens, same_level_context)
+        except UserError as error:
+            assert_says(error, f"base_frames {base}", f"{levels} levels", "multiple of 4")
+        else:
+            accepted.append(base)
+            assert len(set(schedule.step_tokens)) == 1
+    assert (not accepted) if levels == 1 else {4, 8, 12} <= set(accepted) <= {2, 4, 6, 8, 10, 12}
+
+
+@pytest.mark.parametrize("arguments, parts", [
+    (dict(start=3, end=9), ("needs 4 context frames", "only 3", "give more context")),
+    (dict(start=6, end=6), ("start 6", "end 6", "larger")),
+    (dict(start=6, limit=7), ("start 6", "limit 7", "larger")),
+    (dict(start=6), ("either end", "limit")),
+    (dict(start=6, end=9, limit=20), ("either end", "limit"))])
+def test_rollouts_that_cannot_be(arguments, parts):
+    with pytest.raises(UserError) as error:
+        millivid_schedule((2, 4), 2, (2, 1)).rollout(**arguments)
+    assert_says(error.value, *parts)
 
 
 def test_a_drawing_may_have_spaces_in_its_empty_lines_but_no_clipped_frames():
     text = schedule_text(two_speeds_schedule())
     assert (schedule_from_text(text.replace("\n\n", "\n  \n"), (16, 4, 1)).roles == two_speeds_schedule().roles).all()
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(UserError) as error:
         schedule_text(framepack_schedule((2, 2, 2), (1, 1, 2), (16, 4, 1)))
     assert_says(error.value, "3 frames twice", "framepack_schedule")
