@@ -1,20 +1,24 @@
 "Video files, atomic writing, actions as models read them, and training examples."
 
 import random
+import subprocess
+import sys
 
+import av
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import PYRAMID, TRANSFORMER, files_below, random_video, randomised
+from PIL import Image
+from tiny import PYRAMID, TRANSFORMER, assert_says, files_below, random_video, randomised
 
 from millivid.actions import action_rows, integrate_actions
-from millivid.basics import write_atomically
-from millivid.data import StepSampler, fit_frames, read_video, training_tokens, write_video
+from millivid.basics import MissingFileError, UserError, write_atomically
+from millivid.data import StepSampler, fit_frames, iterate_video, read_video, training_tokens, video_rate, write_video
 from millivid.evaluation import frame_psnr
 from millivid.pyramid import PyramidConfig, frames_to_images, images_to_frames
-from millivid.rollout import gather_tokens, step_indices
+from millivid.video import gather_tokens, step_indices
 from millivid.tokenizer import Tokenizer, TokenizerConfig, encode_frames
 from millivid.worlds.rooms import RoomWalks, WorldConfig, lattice_poses, make_episode, make_room, pose_index
 from millivid.worlds.rooms import random_walk, render_poses
@@ -68,6 +72,74 @@ def test_frames_are_cropped_and_shrunk_without_inventing_anything():
 def test_a_video_is_fitted_while_it_is_read(tmp_path):
     write_video(tmp_path / "walk.mp4", make_episode(1, 5).frames)
     assert read_video(tmp_path / "walk.mp4", image_shape=(16, 32))[0].shape == (5, 16, 32, 3)
+
+
+def test_a_video_is_read_piece_by_piece_and_written_from_a_stream(tmp_path):
+    path, copy, frames = tmp_path / "walk.mp4", tmp_path / "copy.mp4", make_episode(1, 20).frames
+    write_video(path, frames, 24)
+    pieces = list(iterate_video(path, max_frames=18, batch=8))
+    assert [len(piece) for piece in pieces] == [8, 8, 2] and video_rate(path) == 24
+    np.testing.assert_array_equal(np.concatenate(pieces), read_video(path)[0][:18])
+    write_video(copy, (frame for piece in iterate_video(path) for frame in piece), crf=0)
+    assert frame_psnr(read_video(copy)[0], read_video(path)[0]).min() > 38
+
+
+def test_gifs(tmp_path):
+    write_video(tmp_path / "walk.gif", make_episode(1, 5).frames, rate=10)
+    with Image.open(tmp_path / "walk.gif") as picture:
+        assert picture.format == "GIF" and picture.n_frames == 5 and picture.info["duration"] == 100
+
+
+def write_sound(path):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=44100)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 4096), dtype=np.float32), "fltp", "mono")
+        frame.rate = 44100
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def test_files_that_are_no_videos(tmp_path):
+    for path in (tmp_path, tmp_path / "nowhere.mp4"):
+        with pytest.raises(MissingFileError) as error:
+            read_video(path)
+        assert_says(error.value, path, "mp4")
+    write_sound(tmp_path / "sound.mp4")
+    write_video(tmp_path / "cut.mp4", make_episode(0, 10).frames)
+    whole = (tmp_path / "cut.mp4").read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(whole[:len(whole) // 2])
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    (tmp_path / "notes.mp4").write_text("this is not a video")
+    for name in ("sound", "cut", "empty", "notes"):
+        with pytest.raises(UserError) as error:
+            read_video(tmp_path / f"{name}.mp4")
+        assert_says(error.value, f"{name}.mp4", "video")
+
+
+@pytest.mark.parametrize("count, side, rate, crf", [(0, 16, 12, 16), (2, 15, 12, 16), (2, 16, 0, 16), (2, 16, 12, 52)])
+def test_videos_that_cannot_be_written(tmp_path, count, side, rate, crf):
+    with pytest.raises(UserError):
+        write_video(tmp_path / "a.mp4", np.zeros((count, side, 16, 3), np.uint8), rate, crf)
+    assert files_below(tmp_path) == []
+
+
+def test_a_video_that_breaks_off_while_it_is_written(tmp_path):
+    with pytest.raises(Exception):
+        write_video(tmp_path / "a.mp4", [*np.zeros((3, 16, 16, 3), np.uint8), "not a frame"])
+    assert files_below(tmp_path) == []
+
+
+def test_torchvision_of_another_build_is_mended(tmp_path):
+    "In a process of its own, with a torchvision whose first import fails as that of another build does."
+    (tmp_path / "torchvision" / "transforms" / "v2").mkdir(parents=True)
+    (tmp_path / "torchvision" / "__init__.py").write_text("from . import _meta")
+    (tmp_path / "torchvision" / "_meta.py").write_text(
+        "import torch\n@torch.library.register_fake('torchvision::nms')\ndef nms(dets, scores, iou_threshold): ...")
+    for folder in ("transforms", "transforms/v2"):
+        (tmp_path / "torchvision" / folder / "__init__.py").write_text("")
+    (tmp_path / "torchvision" / "transforms" / "v2" / "functional.py").write_text("answer = 42")
+    code = "from millivid.data import torchvision_transforms; assert torchvision_transforms().answer == 42"
+    subprocess.run([sys.executable, "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {code}"], check=True)
 
 
 # ---- nothing half-written --------------------------------------------------------------------------------------------
@@ -197,7 +269,7 @@ def test_steps_are_drawn_with_their_probability(schedule):
 
     draw = StepSampler(Walks(), schedule, PYRAMID)
     tokens = draw(torch.Generator().manual_seed(0), 600)
-    level = tokens.coordinates[..., 1].masked_fill(~tokens.denoised, 0).amax(1)  # the level that is denoised
+    level = tokens.coordinates[..., 1].masked_fill(~tokens.is_target, 0).amax(1)  # the level that is denoised
     share = torch.bincount(level, minlength=3) / 600
     torch.testing.assert_close(share, torch.full((3,), 1 / 3), rtol=0, atol=.06)
     again = draw(torch.Generator().manual_seed(0), 600)
