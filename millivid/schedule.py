@@ -18,11 +18,11 @@ from .basics import UserError, require
 UNSEEN, CONTEXT, DENOISED = 0, 1, 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Schedule:
     """A list of steps over a sliding chunk of frames. A step gives every level of every frame a role (paper section 5).
 
-    `check_schedule` says whether the steps can run in this order.
+    `check_schedule` says whether the steps can run in this order. A schedule is equal to itself only.
     """
     roles: np.ndarray  # uint8 (steps, levels, frames): 0 unseen, 1 context, 2 denoised; level 0 is the finest
     tokens_per_level: tuple[int, ...]  # tokens of one frame at each level

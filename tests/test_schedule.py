@@ -200,6 +200,12 @@ def test_a_schedule_that_a_function_made_can_run(schedule):
     check_schedule(schedule)
 
 
+def test_a_schedule_is_equal_to_itself_only():
+    schedule, same = millivid_schedule((1, 2), 4, (4, 1)), millivid_schedule((1, 2), 4, (4, 1))
+    assert schedule == schedule and schedule != same  # raised an error: an array has no single truth value
+    assert len({schedule, same, schedule}) == 2
+
+
 # ---- when something is wrong -----------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("text, words", [
