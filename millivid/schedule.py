@@ -108,7 +108,7 @@ def full_resolution_schedule(
     tokens_per_level: tuple[int, ...] = (256, 64, 16, 4),
 ) -> Schedule:
     "The plain sliding window: finest level only. Raises UserError for fewer than two frames."
-    require(num_frames >= 2 and num_frames % 2 == 0, f"num_frames is {num_frames}; give at least 2, one of context and one to denoise")
+    require(num_frames >= 2, f"num_frames is {num_frames}; give at least 2, one of context and one to denoise")
     roles = np.full((1, 1, num_frames), DENOISED, dtype=np.uint8)
     roles[..., :num_frames // 2] = CONTEXT
     return Schedule(roles, tuple(tokens_per_level[:1]), (0,), "Full resolution")

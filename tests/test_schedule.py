@@ -44,7 +44,7 @@ def upscale_settings(draw):
 
 schedules = millivid_settings().map(lambda settings: millivid_schedule(*settings))
 mirrored = framepack_settings(mirrored=True).map(lambda settings: framepack_schedule(*settings))
-any_schedule = (schedules | st.integers(1, 8).map(lambda half: full_resolution_schedule(2 * half))
+any_schedule = (schedules | st.integers(2, 17).map(full_resolution_schedule)
                 | framepack_settings().map(lambda settings: framepack_schedule(*settings))
                 | upscale_settings().map(lambda settings: upscale_schedule(*settings)))
 
@@ -162,11 +162,12 @@ def test_a_limit_is_never_exceeded(schedule, more_context, more_frames):
     assert max(ends) <= limit < max(ends) + schedule.finished_frames
 
 
-@given(st.integers(1, 20))
-def test_full_resolution_is_half_context_half_denoised(half):
-    schedule = full_resolution_schedule(2 * half, (16, 4, 1))
-    assert schedule.roles.tolist() == [[[CONTEXT] * half + [DENOISED] * half]]
-    assert schedule.max_tokens == 2 * half * 16
+@given(st.integers(2, 40))
+def test_full_resolution_is_half_context_and_the_rest_denoised(frames):
+    schedule = full_resolution_schedule(frames, (16, 4, 1))
+    half = frames // 2  # of an odd number: the smaller half, as in the release
+    assert schedule.roles.tolist() == [[[CONTEXT] * half + [DENOISED] * (frames - half)]]
+    assert schedule.max_tokens == frames * 16
 
 
 def test_the_papers_schedules():
