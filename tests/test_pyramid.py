@@ -1,12 +1,15 @@
 "Images to patches of all levels and back."
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny import assert_says
 
-from millivid.pyramid import PyramidConfig, image_pyramid, images_from_patches, patchify, pyramid_patches
-from millivid.pyramid import unpatchify
+from millivid.basics import UserError
+from millivid.pyramid import PyramidConfig, frames_to_images, image_pyramid, images_from_patches, images_to_frames
+from millivid.pyramid import patchify, pyramid_patches, unpatchify
 
 
 @st.composite
@@ -38,7 +41,8 @@ def test_patches_and_back(config):
     images = random_images(config)
     patches = patchify(images, config.patch_shape)
     assert torch.equal(unpatchify(patches, config.patch_shape, config.grid_shape(0)), images)
-    assert torch.equal(patchify(unpatchify(patches, config.patch_shape, config.grid_shape(0)), config.patch_shape), patches)
+    again = patchify(unpatchify(patches, config.patch_shape, config.grid_shape(0)), config.patch_shape)
+    assert torch.equal(again, patches)
 
 
 @given(pyramids())
@@ -72,7 +76,42 @@ def test_the_papers_setting():
     assert PyramidConfig().tokens_per_level == (256, 64, 16, 4)
 
 
+def test_settings_may_come_from_json():
+    config = PyramidConfig(image_shape=[32, 64], patch_shape=[4, 8], num_levels=3)
+    assert config == PyramidConfig((32, 64), (4, 8), 3) and hash(config) == hash(PyramidConfig((32, 64), (4, 8), 3))
+
+
+@pytest.mark.parametrize("settings, parts", [
+    (((60, 64), (16, 16), 1), ("height 60", 16, "resize or crop")), (((64, 60), (16, 16), 1), ("width 60", 16)),
+    (((64, 96), (16, 16), 3), ("width 96", 64, "fewer levels")),
+    (((64, 64), (16, 16), 0), ("num_levels=0", "from 1 on")),
+    (((64, 64), (0, 16), 1), ("patch_shape=(0, 16)",)), (((64, 64), [16], 1), ("patch_shape=(16,)",)),
+    (((64, 64), (16, 16), 2.5), ("num_levels=2.5",))])
+def test_sizes_that_do_not_divide_are_refused(settings, parts):
+    with pytest.raises(UserError) as error:
+        PyramidConfig(*settings)
+    assert_says(error.value, *parts)
+
+
 @pytest.mark.parametrize("wrong", [(24, 16), (16, 24), (16, 8)])
 def test_images_of_another_size_are_refused(wrong):
-    with pytest.raises(ValueError, match="16, 16"):
+    with pytest.raises(UserError, match="16, 16"):
         pyramid_patches(torch.zeros(1, 3, *wrong), PyramidConfig((16, 16), (4, 4), 2))
+    with pytest.raises(UserError, match=f"{wrong[0]} x {wrong[1]}"):
+        patchify(torch.zeros(1, 3, *wrong), (16, 16) if wrong != (16, 8) else (5, 5))
+
+
+def test_frames_are_images_and_back():
+    frames = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 16, 16, 3)
+    images = frames_to_images(frames)
+    assert images.shape == (1, 3, 16, 16) and images.dtype == torch.float32 and (images.min(), images.max()) == (0, 1)
+    assert np.array_equal(images_to_frames(images), frames)
+    assert np.array_equal(images_to_frames(images * 2 - .5)[0, 0, 0], [0, 0, 0])  # clipped
+
+
+@pytest.mark.parametrize("frames", [np.ones((2, 8, 8, 3)), np.zeros((2, 3, 8, 8), np.uint8),
+                                    np.zeros((8, 8, 3), np.uint8)])
+def test_other_arrays_are_no_frames(frames):
+    with pytest.raises(UserError) as error:
+        frames_to_images(frames)
+    assert_says(error.value, frames.dtype, frames.shape, "uint8 (frames, height, width, 3)")
