@@ -11,7 +11,6 @@ import json
 import math
 import pickle
 import random
-import re
 import tokenize
 from dataclasses import fields
 from pathlib import Path
@@ -445,7 +444,10 @@ def read_checkpoint(path) -> dict[str, torch.Tensor]:
 
 def _checked_state(state, where):
     "Raise ValueError for what is no state dict."
-    good = isinstance(state, dict) and state and all(isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items())
+    good = isinstance(state, dict) and state and all(
+        isinstance(key, str) and isinstance(value, torch.Tensor)
+        and value.layout == torch.strided and value.nbytes <= value.untyped_storage().nbytes()  # an expanded tensor promises more numbers than it holds
+        for key, value in state.items())
     if not good:
         raise ValueError(f"{where} is not a model of the release, it holds no weights: expected a dictionary of tensors by name, in a "
                          "file also one under 'model'")
@@ -454,9 +456,9 @@ def _checked_state(state, where):
 
 def _transformer_config(state, prefix):
     "Read width, depth and heads from the shapes of the blocks."
-    blocks = [int(match[1]) for key in state if (match := re.match(re.escape(prefix) + r"(\d+)\.", key))]
+    depth = sum(name.startswith(prefix) and name.endswith(".attn.proj.weight") for name in state)
     width = state[f"{prefix}0.attn.proj.weight"].shape[0]
-    return TransformerConfig(width, max(blocks) + 1, width // state[f"{prefix}0.attn.q_norm.weight"].shape[0])
+    return TransformerConfig(width, depth, width // state[f"{prefix}0.attn.q_norm.weight"].shape[0])
 
 
 def _release_config(state, image_shape, patch_shape, cascaded, framepack_context, framepack_denoised):

@@ -32,3 +32,22 @@ def test_what_the_release_does_not_know_is_not_saved(part, tmp_path):
         save_release(model, tmp_path / "model.ckpt")
     assert_says(error.value, part, "save_pretrained")
     assert files_below(tmp_path) == []
+
+
+def unlimited_checkpoints():
+    "State dicts of a few numbers whose names or shapes promise more than any memory holds."
+    state = release_state_dict(randomised(VideoModel(VideoConfig(4, 3, TRANSFORMER))))
+    yield state | {"dit.dit.dit.blocks.10000000.x": torch.zeros(1)}
+    yield state | {f"dit.dit.dit.blocks.{'9' * 5000}.attn.proj.weight": torch.zeros(1)}
+    yield state | {"dit.unpatchify.linear.weight": torch.zeros(1).expand(10 ** 12, 1)}
+    yield state | {"dit.dit.level_embedding.weight": torch.zeros(1).expand(10 ** 12, 24)}
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_a_checkpoint_promises_no_more_than_it_holds(number, tmp_path):
+    torch.save({"model": list(unlimited_checkpoints())[number]}, path := tmp_path / "model.ckpt")
+    started = time.perf_counter()
+    with pytest.raises(ValueError) as error:
+        load_release(path)
+    assert_says(error.value, path)
+    assert time.perf_counter() - started < 10
