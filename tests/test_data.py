@@ -116,6 +116,22 @@ def test_files_that_are_no_videos(tmp_path):
         assert_says(error.value, f"{name}.mp4", "video")
 
 
+@pytest.mark.parametrize("text", ["#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nwalk.mp4\n#EXT-X-ENDLIST\n",
+                                  "ffconcat version 1.0\nfile 'walk.mp4'\n"])
+def test_playlists_that_point_elsewhere_are_not_followed(text, tmp_path):
+    "One with an address of the internet hung for minutes."
+    write_video(tmp_path / "walk.mp4", make_episode(0, 5).frames)
+    (tmp_path / "list.m3u8").write_text(text)
+    with pytest.raises(UserError, match="cannot be read as a video"):
+        read_video(tmp_path / "list.m3u8")
+
+
+def test_a_name_with_a_colon_is_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_video("x:y.mp4", make_episode(0, 5).frames)
+    assert len(read_video("x:y.mp4")[0]) == 5
+
+
 @pytest.mark.parametrize("count, side, rate, crf", [(0, 16, 12, 16), (2, 15, 12, 16), (2, 16, 0, 16), (2, 16, 12, 52)])
 def test_videos_that_cannot_be_written(tmp_path, count, side, rate, crf):
     with pytest.raises(UserError):
