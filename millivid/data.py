@@ -84,7 +84,7 @@ def open_video(path):
     advice = "give a video file such as an mp4"
     try:
         options = {"format_whitelist": VIDEO_FORMATS, "protocol_whitelist": "file"}
-        with av.open(f"file:{path}", container_options=options, timeout=30) as container:
+        with av.open(f"file:{path}", container_options=options, metadata_errors="replace", timeout=30) as container:
             require(container.streams.video, f"{path} holds no video stream: {advice}")
             yield container
     except av.FFmpegError as error:

@@ -132,6 +132,17 @@ def test_a_name_with_a_colon_is_a_file(tmp_path, monkeypatch):
     assert len(read_video("x:y.mp4")[0]) == 5
 
 
+def test_metadata_in_an_old_encoding_is_no_obstacle(tmp_path):
+    path = tmp_path / "walk.mp4"
+    with av.open(str(path), "w") as container:
+        container.metadata.update(title="Café au lait")
+        stream = container.add_stream("libx264", 12, width=16, height=16, pix_fmt="yuv420p")
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8), format="rgb24")))
+        container.mux(stream.encode())
+    path.write_bytes(path.read_bytes().replace("Café ".encode(), "Café  ".encode("latin-1")))
+    assert len(read_video(path)[0]) == 1
+
+
 @pytest.mark.parametrize("count, side, rate, crf", [(0, 16, 12, 16), (2, 15, 12, 16), (2, 16, 0, 16), (2, 16, 12, 52)])
 def test_videos_that_cannot_be_written(tmp_path, count, side, rate, crf):
     with pytest.raises(UserError):
