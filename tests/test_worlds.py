@@ -6,14 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from millivid.data import StepSampler
-from millivid.experiments.reproduce import WORLDS
-from millivid.pipeline import MINI_EXPERIMENTS
 from millivid.release import write_actions, write_frames
 from millivid.tokenizer import MINI_TOKENIZER, Tokenizer
-from millivid.training import TrainingConfig
 from millivid.worlds.doom import DoomWorld
-from millivid.worlds.rooms import RoomWorld
 
 SHORT = dict(training=2, episodes=2, context=8, generated=16)
 
@@ -24,55 +19,32 @@ def tokenizer():
     return Tokenizer(MINI_TOKENIZER).eval()
 
 
+def write_recording(folder, key, frames, seed):
+    "Noise, and a walk to and fro over twelve places."
+    rng = np.random.default_rng(seed)
+    write_frames(folder / f"{key}.frames", rng.integers(256, size=(frames, 64, 64, 3), dtype=np.uint8))
+    actions = torch.zeros(frames, 6)
+    actions[:, 1] = torch.arange(frames) % 12
+    write_actions(folder / f"{key}.npy", actions)
+
+
 @pytest.fixture
 def doom(tmp_path, monkeypatch):
-    monkeypatch.setattr("millivid.worlds.RECORDED_FRAMES", 120)
-    world, rng = DoomWorld(tmp_path, **SHORT), np.random.default_rng(0)
+    monkeypatch.setattr("millivid.worlds.doom.RECORDED_FRAMES", 120)
+    world = DoomWorld(tmp_path, **SHORT)
     for part, (seeds, frames, _) in world.parts.items():
         index = {f"{seed // 1000:03}/{seed % 1000:03}": frames for seed in list(seeds)[:2]}
         for key in index:
-            path = tmp_path / "recordings" / part / key
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_frames(f"{path}.frames", rng.integers(256, size=(frames, 64, 64, 3), dtype=np.uint8))
-            actions = torch.zeros(frames, 6)
-            actions[:, 1] = torch.arange(frames) % 12  # to and fro: the later frames show what was seen
-            write_actions(f"{path}.npy", actions)
+            write_recording(tmp_path / "recordings" / part, key, frames, len(part))
         (tmp_path / "recordings" / part / "index.json").write_text(json.dumps(index))
     return world
 
 
-@pytest.mark.parametrize("name", WORLDS)
-def test_a_world_offers_walks_and_test_episodes(name, doom, tokenizer, tmp_path):
-    world = doom if name == "doom" else RoomWorld(tmp_path, **SHORT)
-    for walks in world.walks(tokenizer, tmp_path / "tokenizer"):
-        latents, actions = walks.sample(torch.Generator().manual_seed(0), 3, 20)
-        assert latents.shape == (3, 20, MINI_TOKENIZER.pyramid.num_tokens, MINI_TOKENIZER.latent_channels) and actions.shape == (3, 20, 6)
-        experiment = MINI_EXPERIMENTS["millivid"]
-        assert StepSampler(walks, experiment.schedule(), experiment.pyramid)(torch.Generator().manual_seed(0), 2).values.shape[1] == 160
-    frames, actions, seen = world.test_episodes()
-    assert frames.shape == (2, 24, 64, 64, 3) and frames.dtype == np.uint8
-    assert actions.shape == (2, 24, 6) and seen.shape == (2, 16) and seen.dtype == bool
-
-
-def test_training_held_out_and_test_recordings_are_others(doom):
-    seeds = [set(seeds) for seeds, *_ in doom.parts.values()]
-    assert not (seeds[0] & seeds[1] or seeds[1] & seeds[2] or seeds[0] & seeds[2])
-    assert [context for *_, context in doom.parts.values()] == [None, None, 8]  # the overlap rule is for tests alone
-
-
-def test_views_that_come_back_count_as_seen(doom):
-    assert doom.test_episodes()[2][0].nonzero()[0].tolist() == list(range(4, 12))  # of the places 0 to 11, the context saw 0 to 7
-
-
-def test_a_tokenizer_learns_from_recordings(doom):
-    training = TrainingConfig(steps=2, batch_size=4, learning_rate=1e-3, warmup_steps=1)
-    _, history = doom.train_tokenizer(MINI_TOKENIZER, training, None, "cpu")
-    assert len(history["loss"]) == 2 and set(history["held_out"][-1]) == {"step", "psnr_level0", "psnr_level1", "psnr_level2"}
-
-
-def test_encoded_recordings_are_kept(doom, tokenizer, tmp_path):
-    folder = tmp_path / "tokenizer"
-    doom.walks(tokenizer, folder)
-    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.pyramid")}
-    doom.walks(tokenizer, folder)
-    assert len(before) == 4 and before == {path: path.stat().st_mtime_ns for path in folder.rglob("*.pyramid")}
+@pytest.mark.parametrize("key", ["../../outside/x", "/tmp/millivid_outside/x"])
+def test_an_index_writes_nothing_outside_of_its_folder(key, doom, tokenizer, tmp_path):
+    write_recording(tmp_path / "recordings" / "train", "../../outside/x", 120, 0)
+    (tmp_path / "recordings" / "train" / "index.json").write_text(json.dumps({key: 120}))
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match="leads out of the folder"):
+        doom.walks(tokenizer, tmp_path / "a" / "b" / "tokenizer")
+    assert sorted(tmp_path.rglob("*")) == before

@@ -28,7 +28,7 @@ from ..actions import integrate_actions, seen_before
 from ..basics import write_atomically
 from ..data import fit_frames
 from ..pyramid import frames_to_images
-from ..release import LatentVideos, read_actions, read_frames, read_index, write_actions, write_frames
+from ..release import LatentVideos, path_in, read_actions, read_frames, read_index, write_actions, write_frames
 from ..release import write_pyramid
 from ..tokenizer import MINI_TOKENIZER, encode_frames
 
@@ -387,7 +387,7 @@ class DoomWorld:
 
     def recorded(self, part):
         "Keys and paths of the recordings of a part, without the ends of the file names."
-        return {key: self.root / part / key for key in sorted(read_index(self.root / part / "index.json"))}
+        return {key: path_in(self.root / part, key) for key in sorted(read_index(self.root / part / "index.json"))}
 
     def images(self):
         "What a tokenizer is trained on: callable (generator, count, held_out) -> images."
@@ -406,7 +406,7 @@ class DoomWorld:
         for part in ("train", "held_out"):
             index, home = {}, folder / f"{part}_{weights[:8]}"  # another tokenizer gets another folder
             for key, path in tqdm(self.recorded(part).items(), desc=f"encoding {part}", unit="recording", disable=not progress):
-                encoded, actions = home / f"{key}.pyramid", read_actions(f"{path}.npy")
+                encoded, actions = path_in(home, f"{key}.pyramid"), read_actions(f"{path}.npy")
                 if not encoded.exists():
                     write_pyramid(encoded, encode_frames(tokenizer, read_frames(f"{path}.frames")), actions, config.pyramid)
                 index[key] = len(actions)
