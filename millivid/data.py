@@ -106,7 +106,8 @@ def iterate_video(
     "Read a video piece by piece: yields uint8 (frames, height, width, 3), so that a long one fits in memory."
     require(max_frames is None or max_frames >= 1, f"max_frames is {max_frames}: read at least one frame")
     with open_video(path) as container:
-        frames = (frame.to_ndarray(format="rgb24") for frame in container.decode(video=0))
+        frames = (np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))  # phones film on their side
+                  for frame in container.decode(video=0))
         if image_shape is not None:
             frames = (fit_frames(frame[None], image_shape)[0] for frame in frames)
         frames, read = itertools.islice(frames, max_frames), 0

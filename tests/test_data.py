@@ -143,6 +143,23 @@ def test_metadata_in_an_old_encoding_is_no_obstacle(tmp_path):
     assert len(read_video(path)[0]) == 1
 
 
+@pytest.mark.parametrize("turned", [90, 180, -90])
+def test_videos_of_phones_stand_upright(turned, tmp_path):
+    "A phone stores frames as its sensor lies, and how far a player must turn them (counterclockwise)."
+    frames = np.zeros((3, 32, 48, 3), np.uint8)
+    frames[:, :16, :16] = 255  # top left is white
+    with av.open(str(tmp_path / "phone.mp4"), "w") as container:
+        stream = container.add_stream("libx264", 12, width=48, height=32, pix_fmt="yuv420p")
+        stream.set_display_rotation(turned)
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    expected = {90: np.s_[-16:, :16], 180: np.s_[-16:, -16:], -90: np.s_[:16, -16:]}[turned]
+    upright, _ = read_video(tmp_path / "phone.mp4")
+    assert upright.shape == (3, *((32, 48) if turned == 180 else (48, 32)), 3)
+    assert upright[:, *expected].mean() > 240 and upright.mean() < 60
+
+
 @pytest.mark.parametrize("count, side, rate, crf", [(0, 16, 12, 16), (2, 15, 12, 16), (2, 16, 0, 16), (2, 16, 12, 52)])
 def test_videos_that_cannot_be_written(tmp_path, count, side, rate, crf):
     with pytest.raises(UserError):
