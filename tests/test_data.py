@@ -1,5 +1,6 @@
 "Video files, atomic writing, actions as models read them, and training examples."
 
+import os
 import random
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.torch import save_file
 from tiny import PYRAMID, TRANSFORMER, assert_says, files_below, random_video, randomised
 
 from millivid.actions import action_rows, integrate_actions
@@ -287,6 +289,19 @@ def test_encoded_rooms_are_kept_until_something_changes(eye, tmp_path, monkeypat
     assert not torch.equal(RoomWalks(eye, [3, 5], WORLD, cache, progress=False).latents, first.latents)
     other = randomised(Tokenizer(eye.config), seed=1)
     assert not torch.equal(RoomWalks(other, [3, 4], WORLD, cache, progress=False).latents, first.latents)
+
+
+def test_a_file_that_is_no_cache_is_not_overwritten(eye, tmp_path):
+    save_file({"latents": torch.ones(3)}, tmp_path / "mine.safetensors")
+    (tmp_path / "text.safetensors").write_text("not a cache")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    before = (tmp_path / "mine.safetensors").read_bytes()
+    for name in ("mine.safetensors", "text.safetensors", "folder", "pipe"):
+        with pytest.raises(UserError) as error:
+            RoomWalks(eye, [3], WORLD, tmp_path / name, progress=False)
+        assert_says(error.value, name, "another file")
+    assert (tmp_path / "mine.safetensors").read_bytes() == before
 
 
 # ---- training examples -----------------------------------------------------------------------------------------------
