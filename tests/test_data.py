@@ -304,6 +304,10 @@ def test_a_file_that_is_no_cache_is_not_overwritten(eye, tmp_path):
     assert (tmp_path / "mine.safetensors").read_bytes() == before
 
 
+def test_rooms_may_be_given_by_an_iterator(eye, walks):
+    assert torch.equal(RoomWalks(eye, iter([3]), WORLD, progress=False).latents, walks.latents)
+
+
 # ---- training examples -----------------------------------------------------------------------------------------------
 
 def test_training_sees_what_the_rollout_sees(schedule):

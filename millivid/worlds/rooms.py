@@ -385,9 +385,9 @@ class RoomWalks:
         cache=None,  # optional path of a safetensors file
         progress=True,
     ):
-        self.config = config
+        self.config, seeds = config, list(seeds)
         weights = b"".join(value.cpu().numpy().tobytes() for value in tokenizer.state_dict().values())
-        made_from = hashlib.sha256(weights + repr((list(seeds), config)).encode()).hexdigest()
+        made_from = hashlib.sha256(weights + repr((seeds, config)).encode()).hexdigest()
         self.latents = cached_latents(cache, made_from)
         if self.latents is None:
             every_pose, device = np.arange(len(lattice_poses(config))), next(tokenizer.parameters()).device
