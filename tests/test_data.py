@@ -19,6 +19,7 @@ from millivid.actions import action_rows, integrate_actions
 from millivid.basics import MissingFileError, UserError, write_atomically
 from millivid.data import StepSampler, fit_frames, iterate_video, read_video, training_tokens, video_rate, write_video
 from millivid.evaluation import frame_psnr
+from millivid.layers import bfloat16_is_fast
 from millivid.pyramid import PyramidConfig, frames_to_images, images_to_frames
 from millivid.video import gather_tokens, step_indices
 from millivid.tokenizer import Tokenizer, TokenizerConfig, encode_frames
@@ -286,6 +287,10 @@ def test_encoded_rooms_are_kept_until_something_changes(eye, tmp_path, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(Tokenizer, "encode", lambda *_: pytest.fail("encoded again"))
         assert torch.equal(RoomWalks(eye, [3, 4], WORLD, cache, progress=False).latents, first.latents)
+    with monkeypatch.context() as patch:  # another precision gives other latents
+        patch.setattr("millivid.worlds.rooms.bfloat16_is_fast", lambda device: not bfloat16_is_fast(device))
+        assert not torch.equal(RoomWalks(eye, [3, 4], WORLD, cache, progress=False).latents, first.latents)
+    assert torch.equal(RoomWalks(eye, [3, 4], WORLD, cache, progress=False).latents, first.latents)
     assert not torch.equal(RoomWalks(eye, [3, 5], WORLD, cache, progress=False).latents, first.latents)
     other = randomised(Tokenizer(eye.config), seed=1)
     assert not torch.equal(RoomWalks(other, [3, 4], WORLD, cache, progress=False).latents, first.latents)

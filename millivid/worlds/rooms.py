@@ -7,23 +7,15 @@ __all__ = ['WALL_NAMES', 'PATTERNS', 'COLOUR_NAMES', 'PALETTE', 'TEXELS_HIGH', '
 
 # %% ../../nbs/01_world.ipynb #82c5dd3a
 import functools
-import hashlib
 import random
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from tqdm.auto import tqdm
 
 from ..actions import FORWARD, TURN_LEFT, action_bundle, action_rows, check_actions, choose_overlapping
 from ..actions import integrate_actions
-from ..basics import require, write_atomically
-from ..layers import bfloat16_is_fast
-from ..pyramid import frames_to_images
-from ..tokenizer import encode_frames
+from ..basics import require
 
 # %% ../../nbs/01_world.ipynb #3ddf06d8
 WALL_NAMES = ("east", "north", "west", "south")
@@ -386,17 +378,20 @@ class RoomWalks:
         progress=True,
     ):
         self.config, seeds = config, list(seeds)
+        device = next(tokenizer.parameters()).device
+        fast = bfloat16_is_fast(device)
         weights = b"".join(value.cpu().numpy().tobytes() for value in tokenizer.state_dict().values())
-        made_from = hashlib.sha256(weights + repr((seeds, config)).encode()).hexdigest()
+        made_from = hashlib.sha256(weights + repr((seeds, config, fast)).encode()).hexdigest()
         self.latents = cached_latents(cache, made_from)
         if self.latents is None:
-            every_pose, device = np.arange(len(lattice_poses(config))), next(tokenizer.parameters()).device
-            with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_is_fast(device)):
+            poses = np.arange(len(lattice_poses(config)))
+            with torch.autocast(device.type, torch.bfloat16, enabled=fast):
                 self.latents = torch.stack([
-                    encode_frames(tokenizer, render_poses(make_room(seed, config), every_pose, config), 512).bfloat16()
+                    encode_frames(tokenizer, render_poses(make_room(seed, config), poses, config), 512).bfloat16()
                     for seed in tqdm(seeds, desc="encoding rooms", unit="room", disable=not progress)])
             if cache:
-                write_atomically(cache, lambda path: save_file({"latents": self.latents}, path, {"made_from": made_from}))
+                kept = {"latents": self.latents.contiguous()}
+                write_atomically(cache, lambda path: save_file(kept, path, {"made_from": made_from}))
 
     def draw(self, generator: torch.Generator, count: int, num_frames: int):
         "Choose random walks through random rooms; `read` looks them up."
