@@ -94,7 +94,7 @@ def ddim_sample(
 
     Raises UserError for fewer than two noise levels. Source: paper section 4; Song et al. 2020.
     """
-    require(num_inference_steps >= 2, f"num_inference_steps is {num_inference_steps}; at least 2 are needed: t = 1 and 0")
+    require(num_inference_steps >= 2, f"num_inference_steps is {num_inference_steps}; give at least 2: t = 1 and 0")
     yes, mask = torch.ones(len(x), dtype=torch.bool, device=x.device), is_target[..., None]
     for t in torch.linspace(1, 0, num_inference_steps, device=x.device)[:None if evaluate_last else -1]:
         t = t.expand(len(x), 1)
