@@ -269,7 +269,7 @@ def _check_drawing(steps, levels):
         require(len(lines) == levels, f"step {number} of the drawing has {len(lines)} lines for {levels} levels: give "
                 "one line per level, and an empty line between steps")
         for line in lines:
-            require(set(line) <= set(_LETTERS), f"step {number} of the drawing has a letter that is unknown in {line!r}: "
+            require(set(line) <= set(_LETTERS), f"step {number} of the drawing has an unknown letter in {line!r}: "
                     "use . for unseen, c for context, d for denoised")
             require(len(line) == width, f"step {number} of the drawing has a line of {len(line)} frames, the first line"
                     f" has {width}: make all lines equally long")
