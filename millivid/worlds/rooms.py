@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..actions import FORWARD, TURN_LEFT, action_bundle, action_rows, check_actions, choose_overlapping
+from ..actions import FORWARD, TURN_LEFT, action_bundle, check_actions, choose_overlapping
 from ..actions import integrate_actions
 from ..basics import require
 
@@ -48,7 +48,7 @@ def _pattern_masks():
     return np.stack([row < 0, column // 2 % 2 == 1, row < TEXELS_HIGH // 2, (row // 4 + column // 4) % 2 == 1])
 
 # %% ../../nbs/01_world.ipynb #2ba7dfc3
-@dataclass(frozen=True, eq=False)  # rooms hold arrays, which == would compare one by one
+@dataclass(frozen=True)
 class Room:
     "The paint of a room, panel by panel: walls east, north, west, south; along each in the order of rising x or y."
     first: np.ndarray  # int (4 * panels,): index into PALETTE
@@ -118,7 +118,7 @@ def random_walk(
     return start, actions[:num_actions]
 
 # %% ../../nbs/01_world.ipynb #74c49257
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Episode:
     "A walk through one room."
     frames: np.ndarray  # uint8 (frames, height, width, 3)
@@ -354,8 +354,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tqdm.auto import tqdm
 
-from ..actions import action_rows, integrate_actions
-from ..basics import UserError, require, write_atomically
+from ..actions import action_rows
+from ..basics import UserError, write_atomically
 from ..layers import bfloat16_is_fast
 from ..pyramid import frames_to_images
 from ..tokenizer import encode_frames
