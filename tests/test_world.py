@@ -22,6 +22,14 @@ def overlap(episode, context):
     return chamfer_distance(np.unique(places[:context], axis=0), np.unique(places[context:], axis=0))
 
 
+# ---- rooms and walks are objects -------------------------------------------------------------------------------------
+
+def test_rooms_and_episodes_can_be_compared_and_kept_in_sets():
+    episode = make_episode(0, 4, SMALL)
+    for one, other in ((make_room(0), make_room(0)), (episode, make_episode(0, 4, SMALL))):
+        assert one == one and one != other and len({one, other, one}) == 2  # once a ValueError and a TypeError
+
+
 # ---- the same seed and actions give the same video -------------------------------------------------------------------
 
 @given(seeds)

@@ -48,7 +48,7 @@ def _pattern_masks():
     return np.stack([row < 0, column // 2 % 2 == 1, row < TEXELS_HIGH // 2, (row // 4 + column // 4) % 2 == 1])
 
 # %% ../../nbs/01_world.ipynb #2ba7dfc3
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # == would compare arrays, which have no single answer
 class Room:
     "The paint of a room, panel by panel: walls east, north, west, south; along each in the order of rising x or y."
     first: np.ndarray  # int (4 * panels,): index into PALETTE
@@ -118,7 +118,7 @@ def random_walk(
     return start, actions[:num_actions]
 
 # %% ../../nbs/01_world.ipynb #74c49257
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Episode:
     "A walk through one room."
     frames: np.ndarray  # uint8 (frames, height, width, 3)
