@@ -4,22 +4,31 @@
 
 # %% auto #0
 __all__ = ['MINI_TOKENIZER_TRAINING', 'MINI_VIDEO_TRAINING', 'PAPER_TRAINING', 'TrainingConfig', 'learning_rate_factor',
-           'Optimizers', 'step_generator', 'train', 'train_tokenizer', 'draw_noise', 'video_loss', 'framepack_loss',
-           'video_loss_of_step', 'train_video']
+           'check_training_config', 'Optimizers', 'step_generator', 'Batches', 'train', 'tokenizer_batch',
+           'train_tokenizer', 'draw_noise', 'video_loss', 'framepack_loss', 'video_batch', 'framepack_batch',
+           'video_task', 'train_video', 'check_finite', 'save_checkpoint', 'resume', 'read_checkpoint',
+           'check_settings', 'keep_experiment']
 
 # %% ../nbs/10_training.ipynb #1e2a0921
+import contextlib
+import io
 import json
 import math
+import os
+import zipfile
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn as nn
 from einops import rearrange
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from .basics import write_atomically
-from .data import StepSampler
+from .basics import UserError, require, write_atomically
+from .data import Clips, StepSampler
 from .diffusion import diffusion_loss
 from .layers import bfloat16_is_fast
 from .pipeline import Experiment
@@ -29,7 +38,7 @@ from .video import Tokens
 # %% ../nbs/10_training.ipynb #6b92f753
 @dataclass(frozen=True)
 class TrainingConfig:
-    "How to train. The defaults are the paper's; `decay_fraction` is ours: small models gain much from it. Raises ValueError for numbers of no use."
+    "How to train. The defaults are the paper's, except for `decay_fraction`. Raises UserError for numbers out of range."
     steps: int = 192_000
     batch_size: int = 48  # per process
     learning_rate: float = 1e-3
@@ -43,16 +52,7 @@ class TrainingConfig:
     checkpoint_every: int = 1_000  # steps
 
     def __post_init__(self):
-        for name in ("steps", "batch_size", "evaluate_every", "checkpoint_every"):
-            if not getattr(self, name) >= 1:  # so that nan is refused, too
-                raise ValueError(f"{name} is {getattr(self, name)}: give at least 1")
-        for name in ("learning_rate", "clip_norm"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}: give a number above 0")
-        if not self.warmup_steps >= 0:
-            raise ValueError(f"warmup_steps is {self.warmup_steps}: give 0 (no warm-up) or more")
-        if not 0 <= self.decay_fraction <= 1:
-            raise ValueError(f"decay_fraction is {self.decay_fraction}: give a share of the steps, 0 (no decay) to 1")
+        check_training_config(self)
 
 # %% ../nbs/10_training.ipynb #965a9cf3
 def learning_rate_factor(step: int, config: TrainingConfig) -> float:
@@ -60,6 +60,17 @@ def learning_rate_factor(step: int, config: TrainingConfig) -> float:
     factor = min(step / config.warmup_steps, 1) if config.warmup_steps else 1
     decay_steps = config.decay_fraction * config.steps
     return factor * min((config.steps - step) / decay_steps, 1) if decay_steps else factor
+
+# %% ../nbs/10_training.ipynb #e450ad45
+def check_training_config(config: TrainingConfig):
+    "Raises UserError for a number out of its range."
+    for name in ("steps", "batch_size", "evaluate_every", "checkpoint_every"):
+        require(getattr(config, name) >= 1, f"{name} is {getattr(config, name)}: give at least 1")
+    for name in ("learning_rate", "clip_norm"):
+        require(getattr(config, name) > 0, f"{name} is {getattr(config, name)}: give a number above 0")
+    require(config.warmup_steps >= 0, f"warmup_steps is {config.warmup_steps}: give 0 (no warm-up) or more")
+    require(0 <= config.decay_fraction <= 1,
+            f"decay_fraction is {config.decay_fraction}: give a share of the steps, 0 (no decay) to 1")
 
 # %% ../nbs/10_training.ipynb #6f70afb6
 MINI_TOKENIZER_TRAINING = TrainingConfig(steps=3_600, batch_size=64, learning_rate=3e-3, warmup_steps=50,
@@ -76,69 +87,59 @@ class Optimizers:
         chosen = {id(weight) for weight in matrices}
         others = [parameter for parameter in model.parameters() if id(parameter) not in chosen]
         settings = dict(lr=config.learning_rate, weight_decay=config.weight_decay)
+        self.config = config
         self.parts = {"muon": torch.optim.Muon(matrices, adjust_lr_fn="match_rms_adamw", **settings),
                       "adamw": torch.optim.AdamW(others, **settings)}
-        self.learning_rate = config.learning_rate
+        self.set_step(0)
 
-    def step(self, factor: float):
-        "One update at `factor` times the learning rate, then clear the gradients."
+    def set_step(self, step: int):
+        "Follow the learning rate from this step on."
+        factor = partial(learning_rate_factor, config=self.config)
         for optimizer in self.parts.values():
-            for group in optimizer.param_groups:
-                group["lr"] = self.learning_rate * factor
+            optimizer.param_groups[0]["initial_lr"] = self.config.learning_rate
+        self.rates = [LambdaLR(optimizer, factor, last_epoch=step - 1) for optimizer in self.parts.values()]
+
+    def step(self):
+        "One update, then clear the gradients and go to the next learning rate."
+        for optimizer, rate in zip(self.parts.values(), self.rates):
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+            rate.step()
 
     def state_dict(self):
         "The state of both, for a checkpoint."
         return {name: optimizer.state_dict() for name, optimizer in self.parts.items()}
 
-    def load_state_dict(self, state):
-        "Go on where `state_dict` was taken."
+    def load_state_dict(self, state, step: int):
+        "Go on where `state_dict` was taken, after `step` steps."
         for name, optimizer in self.parts.items():
             optimizer.load_state_dict(state[name])
+        self.set_step(step)
 
 # %% ../nbs/10_training.ipynb #c9f02829
 def step_generator(seed: int, step: int) -> torch.Generator:
-    "The chance of one training step. It depends on the number of the step alone, so an interruption changes nothing."
+    "The random numbers of one training step: they depend on its number alone, so an interruption changes nothing."
     return torch.Generator().manual_seed(seed * 1_000_003 + step)
 
+
+class Batches:
+    "A dataset whose item i is the whole batch of training step i, so that other processes can prepare it ahead."
+
+    def __init__(
+        self,
+        draw,  # callable (generator) -> tuple of tensors or Tokens
+        seed: int,
+    ):
+        self.draw, self.seed = draw, seed
+
+    def __getitem__(self, step: int):
+        return self.draw(step_generator(self.seed, step))
+
 # %% ../nbs/10_training.ipynb #1c39a6d9
-def _resume(checkpoint, model, optimizers, config):
-    "Load a checkpoint into model and optimizers. Returns its history and how many steps are done. Raises ValueError as `train` says."
-    broken = f"{checkpoint} cannot be read: it is truncated, damaged or no checkpoint; delete it to begin anew, or put a copy there"
-    try:
-        state = torch.load(checkpoint, map_location=next(model.parameters()).device, weights_only=True)
-    except (OSError, MemoryError, torch.OutOfMemoryError):  # the file may be good
-        raise
-    except Exception:  # a damaged one can fail anywhere in PyTorch's reader
-        raise ValueError(broken) from None
-    kinds = {"model": dict, "optimizer": dict, "history": dict, "step": int}
-    if not isinstance(state, dict) or any(not isinstance(state.get(name), kind) for name, kind in kinds.items()):
-        raise ValueError(broken)
-    history = state["history"]
-    if not {"loss", "held_out"} <= history.keys():
-        raise ValueError(broken)
-    try:
-        model.load_state_dict(state["model"])
-    except RuntimeError as error:
-        raise ValueError(f"{checkpoint} holds the weights of another model: give another folder, or delete it "
-                         f"({str(error).splitlines()[0]})") from None
-    before, now = history.get("config", {}), asdict(config)
-    for name, value in now.items():
-        old = before.get(name, value)  # an older checkpoint may lack a setting
-        if name not in ("evaluate_every", "checkpoint_every") and (value < old if name == "steps" else value != old):
-            raise ValueError(f"{checkpoint} was made with {name} {old}, not {value}: give another folder, or {name} {old}"
-                             + (" or more" if name == "steps" else ""))
-    try:
-        optimizers.load_state_dict(state["optimizer"])
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise ValueError(broken) from None
-    return history | {"config": now}, state["step"]
-
-
 def train(
     model: nn.Module,
-    loss_of_step,  # callable (model, generator) -> loss: draws its own batch from a torch.Generator
+    loss,  # callable (model, *batch) -> scalar, without random numbers of its own
+    batches,  # callable (generator) -> batch: a tuple of tensors or Tokens, with the noise of the step
     config: TrainingConfig,
     folder=None,  # where checkpoint.pt and history.json go; an existing checkpoint is resumed
     held_out_loss=None,  # optional callable model -> dict of numbers, called every evaluate_every steps
@@ -147,52 +148,42 @@ def train(
     """Train a model in place. Returns its history: {"config": ..., "loss": [...], "held_out": [{"step": ...}, ...]}.
 
     Interrupt it whenever you like: the next call with the same folder goes on at the last checkpoint, with the same
-    numbers as an uninterrupted run. Raises ValueError where the folder holds a broken checkpoint, another model's or one that
-    was made with other settings (more `steps` are allowed), and FloatingPointError where the loss or its gradient is not
+    numbers as an uninterrupted run. Raises UserError where the folder holds a broken checkpoint, another model's or one
+    that was made with other settings, where another process trains in it, and where the loss or its gradient is not
     finite; the last checkpoint is then still good.
     """
-    optimizers = Optimizers(model, config)
-    device = next(model.parameters()).device
-    autocast = config.autocast and bfloat16_is_fast(device)
-    history, start = {"config": asdict(config), "loss": [], "held_out": []}, 0
-    checkpoint = Path(folder) / "checkpoint.pt" if folder else None
-    if checkpoint and checkpoint.exists():
-        history, start = _resume(checkpoint, model, optimizers, config)
-
-    def save(step):
-        if checkpoint:
-            state = {"model": model.state_dict(), "optimizer": optimizers.state_dict(), "history": history, "step": step}
-            write_atomically(checkpoint, lambda path: torch.save(state, path))
-            write_atomically(checkpoint.with_name("history.json"), lambda path: path.write_text(json.dumps(history)))
-
+    device, optimizers = next(model.parameters()).device, Optimizers(model, config)
+    precision = torch.autocast(device.type, torch.bfloat16, enabled=config.autocast and bfloat16_is_fast(device))
+    history, start = resume(folder, model, optimizers, config)
+    loader = DataLoader(Batches(batches, config.seed), batch_size=None, sampler=range(start, config.steps),
+                        collate_fn=tuple, generator=torch.Generator())
+    bar = tqdm(loader, initial=start, total=config.steps, unit="step", disable=not progress, mininterval=1)
     model.train()
-    bar = tqdm(range(start, config.steps), initial=start, total=config.steps, unit="step", disable=not progress,
-               mininterval=1)
-    for step in bar:
-        with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
-            loss = loss_of_step(model, step_generator(config.seed, step))
-        loss.backward()
+    for done, batch in enumerate(bar, start + 1):
+        with precision:
+            error = loss(model, *(part.to(device) for part in batch))
+        error.backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
-        for name, value in (("loss", loss.item()), ("norm of the gradient", norm.item())):  # before they reach the weights
-            if not math.isfinite(value):
-                raise FloatingPointError(f"the {name} is {value} at step {step}: lower the learning rate ({config.learning_rate}), "
-                                         "or resume from an earlier checkpoint")
-        optimizers.step(learning_rate_factor(step, config))
-        history["loss"].append(loss.item())
-        done = step + 1
+        check_finite(done - 1, config, {"loss": error, "norm of the gradient": norm})
+        optimizers.step()
+        history["loss"].append(error.item())
+        bar.set_postfix(loss=f"{sum(history['loss'][-50:]) / len(history['loss'][-50:]):.4f}", refresh=False)
         if held_out_loss and (done % config.evaluate_every == 0 or done == config.steps):
             model.eval()
-            with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+            with torch.no_grad(), precision:
                 history["held_out"].append({"step": done, **held_out_loss(model)})
             model.train()
-        if done % config.checkpoint_every == 0 or done == config.steps:
-            save(done)
-        recent = history["loss"][-50:]
-        bar.set_postfix(loss=f"{sum(recent) / len(recent):.4f}", refresh=False)
+        if folder and (done % config.checkpoint_every == 0 or done == config.steps):
+            save_checkpoint(folder, model, optimizers, history, done)
     model.eval()
     return history
 
 # %% ../nbs/10_training.ipynb #a8915877
+def tokenizer_batch(draw, levels: int, count: int, generator):
+    "Images, and for each the level that it is drawn from."
+    return draw(generator, count, False), torch.randint(levels, (count,), generator=generator)
+
+
 def train_tokenizer(
     draw,  # callable (generator, count, held_out) -> images (count, 3, height, width) in [0, 1]
     config: TokenizerConfig = MINI_TOKENIZER,
@@ -208,116 +199,174 @@ def train_tokenizer(
     levels = config.pyramid.num_levels
     held_out = draw(torch.Generator().manual_seed(0), 256, True).to(device)
 
-    def loss_of_step(model, generator):
-        images = draw(generator, training.batch_size, False).to(device)
-        level = torch.randint(levels, (training.batch_size,), generator=generator).to(device)
-        return tokenizer_loss(model, images, level)
-
     def held_out_psnr(model):
         latents = model.encode(held_out)
         return {f"psnr_level{level}": psnr(model.decode(latents, level), held_out).mean().item()
                 for level in range(levels)}
 
-    return tokenizer, train(tokenizer, loss_of_step, training, folder, held_out_psnr, progress)
+    batches = partial(tokenizer_batch, draw, levels, training.batch_size)
+    return tokenizer, train(tokenizer, tokenizer_loss, batches, training, folder, held_out_psnr, progress)
 
 # %% ../nbs/10_training.ipynb #184a61ab
 def draw_noise(x, generator, dropout=.1):
-    "The chance of a diffusion training step: eps like x, t (batch, 1), conditional (batch,)."
+    "The randomness of a diffusion training step: eps like x, t (batch, 1), conditional (batch,)."
     eps = torch.randn(x.shape, generator=generator)
     t = torch.rand(len(x), 1, generator=generator)
-    return eps.to(x), t.to(x), (torch.rand(len(x), generator=generator) > dropout).to(x.device)
+    return eps, t, torch.rand(len(x), generator=generator) > dropout
 
 
-def _ask_for_pose(model, loss):
-    "A model with a pose head is also trained to say the pose; the held-out loss stays what it is for all others."
-    if not (getattr(model, "pose_head", None) and model.training):
-        return loss
-    error, model.pose_error = model.pose_error, None  # a model that holds a graph cannot be copied
-    return loss + error
+def video_loss(model, tokens: Tokens, eps, t, conditional):
+    "The training loss of a VideoModel on some tokens (paper section 4); with a pose head also the error of that."
+    pose_error = 0.
 
+    def predict(x_t, t, conditional):
+        nonlocal pose_error
+        v, pose_error = model(x_t, t, tokens, conditional, with_pose_error=True)
+        return v
 
-def video_loss(model, tokens: Tokens, generator, dropout=.1):
-    "The training loss of a VideoModel on some tokens; `dropout` is the share of samples without context."
-    eps, t, conditional = draw_noise(tokens.values, generator, dropout)
-    return _ask_for_pose(model, diffusion_loss(lambda x_t, t, c: model(x_t, t, tokens, c), tokens.values, tokens.denoised, eps, t, conditional))
+    loss = diffusion_loss(predict, tokens.values, tokens.is_target, eps, t, conditional)
+    return loss + pose_error if model.training else loss  # the held-out loss is the same for all models
 
 # %% ../nbs/10_training.ipynb #8d8a3d7a
-def framepack_loss(model, grid, actions, generator, dropout=.1):
+def framepack_loss(model, grid, actions, eps, t, conditional):
     """The training loss of a FramePackModel on clips: grid (batch, frames, channels, rows, columns), context first.
 
     Without context, its frames are pure noise, but the actions stay (as in the release).
     """
-    shape, context = grid.shape[2:], model.context_frames
-    x = grid.flatten(2)
-    eps, t, keep = draw_noise(x, generator, dropout)
-    denoised = torch.arange(x.shape[1], device=x.device).expand(len(x), -1) >= context
+    shape, context, x, pose_error = grid.shape[2:], model.context_frames, grid.flatten(2), 0.
+    is_target = torch.arange(x.shape[1], device=x.device).expand(len(x), -1) >= context
 
     def predict(x_t, t, conditional):
-        v = model(x_t.unflatten(2, shape), t, actions)
+        nonlocal pose_error
+        v, pose_error = model(x_t.unflatten(2, shape), t, actions, with_pose_error=True)
         return torch.cat([torch.zeros_like(x_t[:, :context]), v.flatten(2).to(x_t.dtype)], dim=1)
 
-    return _ask_for_pose(model, diffusion_loss(predict, x, denoised, eps, t, keep))
+    loss = diffusion_loss(predict, x, is_target, eps, t, conditional)
+    return loss + pose_error if model.training else loss
 
 # %% ../nbs/10_training.ipynb #d8079fe8
 PAPER_TRAINING = {"autoencoder": TrainingConfig(steps=128_000, batch_size=224), "main": TrainingConfig(), "ablation": TrainingConfig(steps=256_000)}
 
 # %% ../nbs/10_training.ipynb #3a4fed86
-def video_loss_of_step(experiment, walks, batch_size, device="cpu"):
-    "The training loss of an experiment as `train` wants it: callable (model, generator) -> loss."
+def video_batch(sampler: StepSampler, count: int, generator):
+    "Tokens of schedule steps, and their noise: the arguments of `video_loss`."
+    tokens = sampler(generator, count)
+    return tokens, *draw_noise(tokens.values, generator)
+
+
+def framepack_batch(clips: Clips, experiment: Experiment, count: int, generator):
+    "Clips of whole frames, and their noise: the arguments of `framepack_loss`."
+    pyramid, frames = experiment.pyramid, experiment.context_frames + experiment.video.framepack_denoised
+    latents, actions = clips.read(clips.draw(generator, count, frames))
+    grid = rearrange(latents[:, :, pyramid.level_slice(0)], "b f (row column) c -> b f c row column",
+                     row=pyramid.grid_shape(0)[0])
+    return grid, actions, *draw_noise(grid.flatten(2), generator)
+
+
+def video_task(experiment: Experiment, clips: Clips, count: int):
+    "What an experiment trains with: its loss, and its batches of `count` examples."
     if experiment.method == "framepack":
-        rows, _ = experiment.pyramid.grid_shape(0)
-        clip = experiment.context_frames + experiment.video.framepack_denoised
-
-        def loss_of_step(model, generator):
-            latents, actions = walks.read(walks.draw(generator, batch_size, clip))
-            finest = latents[:, :, experiment.pyramid.level_slice(0)]
-            grid = rearrange(finest, "b f (row column) c -> b f c row column", row=rows)
-            return framepack_loss(model, grid.to(device), actions.to(device), generator)
-    else:
-        sampler = StepSampler(walks, experiment.schedule(), experiment.pyramid)
-
-        def loss_of_step(model, generator):
-            return video_loss(model, sampler(generator, batch_size).to(device), generator)
-    return loss_of_step
+        return framepack_loss, partial(framepack_batch, clips, experiment, count)
+    return video_loss, partial(video_batch, StepSampler(clips, experiment.schedule(), experiment.pyramid), count)
 
 # %% ../nbs/10_training.ipynb #9563ab85
-def _keep_experiment(folder, experiment):
-    "Write down what a folder is for, or raise ValueError where it is for another experiment."
-    file = Path(folder) / "experiment.json"
-    if file.exists():
-        try:
-            known = Experiment(**json.loads(file.read_text()))
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{file} does not describe an experiment ({error}): give another folder, or delete it") from None
-        if known != experiment:
-            names = [name for name, value in asdict(experiment).items() if value != asdict(known)[name]]
-            raise ValueError(f"{folder} is for another experiment: its {names[0]} is {getattr(known, names[0])}, not {getattr(experiment, names[0])}; "
-                             "give another folder, or empty this one")
-    elif not (Path(folder) / "checkpoint.pt").exists():  # else it may not be ours: `train` looks at it first
-        write_atomically(file, lambda path: path.write_text(json.dumps(asdict(experiment), indent=1)))
-
-
 def train_video(
     experiment: Experiment,
-    walks,  # training data with .draw and .read: `RoomWalks` of our world, or `LatentVideos` of files
-    held_out_walks,  # the same of other rooms
+    clips: Clips,  # to train on: `RoomWalks` of our world, `LatentVideos` of files, or a class of yours
+    held_out_clips: Clips,  # others
     training: TrainingConfig = MINI_VIDEO_TRAINING,
     folder=None,  # for checkpoints; resumes what is there
     device: str = "cpu",
     progress: bool = True,
 ):
-    """Train a video model. Returns (model, history); the held-out number is the training loss on unseen rooms.
+    """Train a video model. Returns (model, history); the held-out number is the training loss on unseen clips.
 
-    The folder keeps the experiment as experiment.json. Raises ValueError where it is for another one, and as `train`.
+    The folder keeps the experiment as experiment.json. Raises UserError where it is for another one, and as `train`.
     """
     if folder:
-        _keep_experiment(folder, experiment)
+        keep_experiment(folder, experiment)
     model = experiment.make_model(training.seed).to(device)
-    held_out_step = video_loss_of_step(experiment, held_out_walks, 64, device)
+    loss, batches = video_task(experiment, clips, training.batch_size)
+    _, held_out_batches = video_task(experiment, held_out_clips, 64)
 
     def held_out_loss(model):
-        losses = [held_out_step(model, torch.Generator().manual_seed(i)).item() for i in range(8)]
+        drawn = [held_out_batches(torch.Generator().manual_seed(i)) for i in range(8)]
+        losses = [loss(model, *(part.to(device) for part in batch)).item() for batch in drawn]
         return {"loss": sum(losses) / len(losses)}
 
-    loss_of_step = video_loss_of_step(experiment, walks, training.batch_size, device)
-    return model, train(model, loss_of_step, training, folder, held_out_loss, progress)
+    return model, train(model, loss, batches, training, folder, held_out_loss, progress)
+
+# %% ../nbs/10_training.ipynb #a3dd5b61
+def check_finite(step: int, config: TrainingConfig, values: dict):
+    "Raises UserError for numbers that must not reach the weights."
+    for name, value in values.items():
+        require(math.isfinite(value.item()), f"the {name} is {value.item()} at step {step}: lower the learning rate "
+                f"({config.learning_rate}), or resume from an earlier checkpoint")
+
+# %% ../nbs/10_training.ipynb #91b2ce2e
+def save_checkpoint(folder, model, optimizers: Optimizers, history: dict, step: int):
+    "Write checkpoint.pt, all that `resume` needs, and history.json, for readers."
+    state = {"model": model.state_dict(), "optimizer": optimizers.state_dict(), "history": history, "step": step}
+    write_atomically(Path(folder) / "checkpoint.pt", lambda path: torch.save(state, path))
+    write_atomically(Path(folder) / "history.json", lambda path: path.write_text(json.dumps(history)))
+
+
+def resume(folder, model, optimizers: Optimizers, config: TrainingConfig) -> tuple[dict, int]:
+    "Go on at the checkpoint of a folder, or begin anew. Returns the history and how many steps are done."
+    path = Path(folder or "") / "checkpoint.pt"
+    if not folder or not path.exists():
+        return {"config": asdict(config), "loss": [], "held_out": []}, 0
+    state = read_checkpoint(path, next(model.parameters()).device)
+    try:
+        model.load_state_dict(state["model"])
+    except RuntimeError as error:
+        raise UserError(f"{path} holds the weights of another model: give another folder, or delete it "
+                        f"({str(error).splitlines()[0]})") from None
+    check_settings(path, state, config)
+    try:
+        optimizers.load_state_dict(state["optimizer"], state["step"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise UserError(f"{path} is damaged: delete it to begin anew, or put a copy there") from None
+    return state["history"] | {"config": asdict(config)}, state["step"]
+
+
+def read_checkpoint(path, device) -> dict:
+    "The state in a checkpoint. Raises UserError for a file that is damaged or no checkpoint."
+    broken = f"{path} is damaged, truncated or no checkpoint: delete it to begin anew, or put a copy there"
+    file = io.BytesIO(Path(path).read_bytes())
+    try:
+        state = torch.load(file, map_location=device, weights_only=True)
+    except (MemoryError, torch.OutOfMemoryError):  # the file may be good
+        raise
+    except Exception:  # a damaged one can fail anywhere in PyTorch's reader
+        raise UserError(broken) from None
+    kinds = {"model": dict, "optimizer": dict, "history": dict, "step": int}
+    require(isinstance(state, dict) and all(isinstance(state.get(name), kind) for name, kind in kinds.items())
+            and {"config", "loss", "held_out"} <= state["history"].keys(), broken)
+    return state
+
+
+def check_settings(path, state: dict, config: TrainingConfig):
+    "Raises UserError where a checkpoint was made with other settings than the present ones; `steps` may grow."
+    before = asdict(TrainingConfig()) | state["history"]["config"]  # an older one may lack a setting
+    for name, value in asdict(config).items():
+        if name not in ("evaluate_every", "checkpoint_every"):
+            more = " or more" if name == "steps" else ""
+            require(value == before[name] or more and value > before[name], f"{path} was made with {name} {before[name]}, "
+                    f"not {value}: give another folder, or {name} {before[name]}{more}")
+
+# %% ../nbs/10_training.ipynb #82c1440c
+def keep_experiment(folder, experiment: Experiment):
+    "Write down what a folder is for. Raises UserError where it is for another experiment."
+    file = Path(folder) / "experiment.json"
+    if not file.exists():
+        if not (Path(folder) / "checkpoint.pt").exists():  # else it may not be ours: `train` looks at it first
+            write_atomically(file, lambda path: path.write_text(json.dumps(asdict(experiment), indent=1)))
+        return
+    try:
+        known = Experiment(**json.loads(file.read_text()))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{file} does not describe an experiment ({error}): give another folder, or delete it") from None
+    for name, value in asdict(experiment).items():
+        require(asdict(known)[name] == value, f"{folder} is for another experiment: its {name} is "
+                f"{getattr(known, name)}, not {getattr(experiment, name)}; give another folder, or empty this one")
