@@ -4,9 +4,8 @@
 
 # %% auto #0
 __all__ = ['TRANSFORMER_SIZES', 'position_embedding', 'attend', 'bfloat16_is_fast', 'rms_norm', 'take', 'Attention',
-           'attention_weights', 'image_position_embedding', 'video_position_embedding', 'Mlp', 'layer_norm',
-           'init_linears', 'TransformerConfig', 'TransformerBlock', 'Modulation', 'DiTBlock', 'time_features',
-           'TimeEmbedding']
+           'image_position_embedding', 'video_position_embedding', 'Mlp', 'layer_norm', 'init_linears',
+           'TransformerConfig', 'TransformerBlock', 'Modulation', 'DiTBlock', 'time_features', 'TimeEmbedding']
 
 # %% ../nbs/03_layers.ipynb #75367768
 import math
@@ -16,6 +15,8 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from einops import rearrange
+
+from .basics import require
 
 # %% ../nbs/03_layers.ipynb #2076354a
 def position_embedding(
@@ -31,7 +32,7 @@ def attend(
     q: torch.Tensor,  # (batch, heads, tokens, head width)
     k: torch.Tensor,  # the same
     v: torch.Tensor,  # the same
-    mask: torch.Tensor | None = None,  # bool, broadcast to (batch, heads, tokens, tokens), last two axes given: False is hidden
+    mask: torch.Tensor | None = None,  # bool, broadcast to (batch, heads, queries, keys): False is hidden
 ) -> torch.Tensor:
     """Scaled dot-product attention: softmax(q k^T / sqrt(head width)) v. Returns the shape of q.
 
@@ -48,7 +49,7 @@ def attend(
 def bfloat16_is_fast(
     device,  # torch.device or its name
 ) -> bool:
-    "Whether matrix products gain from bfloat16: on GPUs, and on CPUs that have instructions for it; others emulate it, slowly."
+    "Whether matrix products gain from bfloat16: on GPUs, and on CPUs with instructions for it; others emulate it."
     if torch.device(device).type != "cpu":
         return True
     found = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of PyTorch do not tell
@@ -104,15 +105,6 @@ class Attention(nn.Module):
         x = attend(*self.queries_keys_values(x, targets), mask)
         return self.proj(rearrange(x, "b heads n d -> b n (heads d)"))
 
-
-def attention_weights(
-    attention: Attention,
-    x: torch.Tensor,  # (batch, tokens, width): what the layer is given, so after the norm of its block
-) -> torch.Tensor:
-    "How much each token looks at each other, to be drawn. Returns (batch, heads, tokens, tokens); rows sum to 1."
-    q, k, _ = attention.queries_keys_values(x)
-    return (q @ k.transpose(-1, -2) * q.shape[-1] ** -.5).softmax(-1)
-
 # %% ../nbs/03_layers.ipynb #3eebf2a8
 def _frequencies(count, device):
     "1 down to 1 / 10000, geometrically."
@@ -125,10 +117,10 @@ def image_position_embedding(
 ) -> torch.Tensor:
     """Where a token is in its image: sin x, cos x, sin y, cos y with x the column. Returns float (..., width).
 
-    Raises ValueError for a width that cannot be divided so.
+    Raises UserError for a width that cannot be divided so.
     """
-    if width % 4 or width < 8:
-        raise ValueError(f"width {width} cannot hold sines and cosines of two axes: use a multiple of 4, at least 8")
+    require(width % 4 == 0 and width >= 8,
+            f"width {width} cannot hold sines and cosines of two axes: use a multiple of 4, at least 8")
     return position_embedding(row_column.flip(-1), _frequencies(width // 4, row_column.device))
 
 
@@ -138,10 +130,9 @@ def video_position_embedding(
 ) -> torch.Tensor:
     """Where a token is in its video: sines and cosines of frame, row and column in turn. Returns float (..., width).
 
-    Raises ValueError for a width below 12.
+    Raises UserError for a width below 12.
     """
-    if width < 12:
-        raise ValueError(f"width {width} cannot hold sines and cosines of three axes: use at least 12")
+    require(width >= 12, f"width {width} cannot hold sines and cosines of three axes: use at least 12")
     embedding = position_embedding(frame_row_column, _frequencies(width // 6, frame_row_column.device))
     return F.pad(embedding, (0, width - embedding.shape[-1]))
 
@@ -174,16 +165,25 @@ def init_linears(module: nn.Module):
 # %% ../nbs/03_layers.ipynb #cb0f31a4
 @dataclass(frozen=True)
 class TransformerConfig:
-    "Size of a transformer. The defaults are the paper's, size B. Raises ValueError where heads do not divide the width."
+    "Size of a transformer. The defaults are the paper's, size B. Raises UserError where heads do not divide the width."
     width: int = 768  # d, channels of a token
     depth: int = 12  # blocks
     heads: int = 12  # of width / heads channels each
 
     def __post_init__(self):
-        if self.width % self.heads:
-            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}: every head gets an equal share")
+        require(self.heads > 0 and self.width % self.heads == 0,
+                f"width {self.width} is not a multiple of heads {self.heads}: every head gets an equal share")
 
 
+TRANSFORMER_SIZES = {
+    "mini": TransformerConfig(128, 4, 4),
+    "S": TransformerConfig(384, 12, 6),
+    "B": TransformerConfig(768, 12, 12),
+    "L": TransformerConfig(1024, 24, 16),
+    "XL": TransformerConfig(1152, 28, 16),
+}
+
+# %% ../nbs/03_layers.ipynb #bd31a1e5
 class TransformerBlock(nn.Module):
     "A pre-norm transformer block: normalise, attend, add; normalise, MLP, add."
 
@@ -275,12 +275,3 @@ class TimeEmbedding(nn.Module):
     def forward(self, t):
         "t (...,) in [0, 1]. Returns (..., width)."
         return self.mlp(time_features(t))
-
-# %% ../nbs/03_layers.ipynb #d75eedab
-TRANSFORMER_SIZES = {
-    "mini": TransformerConfig(128, 4, 4),
-    "S": TransformerConfig(384, 12, 6),
-    "B": TransformerConfig(768, 12, 12),
-    "L": TransformerConfig(1024, 24, 16),
-    "XL": TransformerConfig(1152, 28, 16),
-}
