@@ -317,16 +317,15 @@ def resume(folder, model, optimizers: Optimizers, config: TrainingConfig) -> tup
     if not folder or not path.exists():
         return {"config": asdict(config), "loss": [], "held_out": []}, 0
     state = read_checkpoint(path, next(model.parameters()).device)
-    try:
-        model.load_state_dict(state["model"])
-    except RuntimeError as error:
-        raise UserError(f"{path} holds the weights of another model: give another folder, or delete it "
-                        f"({str(error).splitlines()[0]})") from None
     check_settings(path, state, config)
+    sizes = [{name: getattr(value, "shape", None) for name, value in weights.items()}
+             for weights in (model.state_dict(), state["model"])]
+    require(sizes[0] == sizes[1], f"{path} holds the weights of another model: give another folder, or delete it")
     try:
         optimizers.load_state_dict(state["optimizer"], state["step"])
     except (KeyError, TypeError, ValueError, AttributeError):
         raise UserError(f"{path} is damaged: delete it to begin anew, or put a copy there") from None
+    model.load_state_dict(state["model"])  # last, so that a refusal changes nothing
     return state["history"] | {"config": asdict(config)}, state["step"]
 
 

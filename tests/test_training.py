@@ -305,6 +305,16 @@ def test_an_experiment_that_cannot_be_read(text, tmp_path):
     assert_says(error.value, tmp_path / "experiment.json", "does not describe an experiment", "another folder")
 
 
+@pytest.mark.parametrize("other", ["settings", "sizes"])
+def test_a_refused_folder_leaves_the_model_as_it_was(other, tmp_path):
+    train_line(line_model(), SHORT, tmp_path)
+    model = nn.Sequential(nn.Linear(3, 8), nn.GELU(), nn.Linear(8, 2)) if other == "sizes" else line_model()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(UserError):
+        train_line(model, dataclasses.replace(SHORT, seed=1) if other == "settings" else SHORT, tmp_path)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
 # ---- what is broken is named -----------------------------------------------------------------------------------------
 
 class Kinked(torch.autograd.Function):
