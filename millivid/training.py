@@ -353,6 +353,9 @@ def check_settings(path, state: dict, config: TrainingConfig):
             more = " or more" if name == "steps" else ""
             require(value == before[name] or more and value > before[name], f"{path} was made with {name} {before[name]}, "
                     f"not {value}: give another folder, or {name} {before[name]}{more}")
+    planned, decay_begins = before["steps"], before["steps"] * (1 - config.decay_fraction)
+    require(config.steps == planned or state["step"] <= decay_begins, f"{path} is past step {decay_begins:g}, where the "
+            f"learning rate of its {planned} steps begins to fall: give another folder, or steps {planned}")
 
 # %% ../nbs/10_training.ipynb #82c1440c
 def keep_experiment(folder, experiment: Experiment):

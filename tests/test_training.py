@@ -255,8 +255,8 @@ def test_a_folder_of_a_training_with_other_settings(change, tmp_path):
 
 
 def test_more_steps_and_other_intervals_go_on(tmp_path):
-    train_line(line_model(), SHORT, tmp_path)
-    longer = dataclasses.replace(SHORT, steps=8, evaluate_every=1, checkpoint_every=1)
+    train_line(line_model(), dataclasses.replace(SHORT, decay_fraction=0.), tmp_path)
+    longer = dataclasses.replace(SHORT, decay_fraction=0., steps=8, evaluate_every=1, checkpoint_every=1)
     assert len(train_line(line_model(), longer, tmp_path)["loss"]) == 8
 
 
@@ -265,7 +265,7 @@ def test_an_old_checkpoint_that_lacks_a_setting_goes_on(tmp_path):
     state = torch.load(tmp_path / "checkpoint.pt")
     del state["history"]["config"]["clip_norm"]
     torch.save(state, tmp_path / "checkpoint.pt")
-    assert len(train_line(line_model(), dataclasses.replace(SHORT, steps=7), tmp_path)["loss"]) == 7
+    assert len(train_line(line_model(), SHORT, tmp_path)["loss"]) == 6
 
 
 @pytest.mark.parametrize("finished", [True, False])
@@ -313,6 +313,18 @@ def test_a_refused_folder_leaves_the_model_as_it_was(other, tmp_path):
     with pytest.raises(UserError):
         train_line(model, dataclasses.replace(SHORT, seed=1) if other == "settings" else SHORT, tmp_path)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_run_that_decays_gets_no_more_steps(tmp_path):
+    "Its learning rate would jump back to the full one. Before the decay, more steps are only a later decay."
+    config = dataclasses.replace(SHORT, steps=12, checkpoint_every=1)
+    for before_power_cut, allowed in ((6, True), (7, False)):
+        folder = tmp_path / str(before_power_cut)
+        with pytest.raises(Interrupted):
+            train(line_model(), cut_after(before_power_cut, line_loss), line_batch, config, folder, progress=False)
+        with contextlib.nullcontext() if allowed else pytest.raises(UserError, match="12") as error:
+            train_line(line_model(), dataclasses.replace(config, steps=20), folder)
+    assert_says(error.value, "learning rate", "another folder", "steps 12")
 
 
 # ---- what is broken is named -----------------------------------------------------------------------------------------
