@@ -64,13 +64,18 @@ def learning_rate_factor(step: int, config: TrainingConfig) -> float:
 # %% ../nbs/10_training.ipynb #e450ad45
 def check_training_config(config: TrainingConfig):
     "Raises UserError for a number out of its range."
-    for name in ("steps", "batch_size", "evaluate_every", "checkpoint_every"):
-        require(getattr(config, name) >= 1, f"{name} is {getattr(config, name)}: give at least 1")
-    for name in ("learning_rate", "clip_norm"):
-        require(getattr(config, name) > 0, f"{name} is {getattr(config, name)}: give a number above 0")
-    require(config.warmup_steps >= 0, f"warmup_steps is {config.warmup_steps}: give 0 (no warm-up) or more")
-    require(0 <= config.decay_fraction <= 1,
-            f"decay_fraction is {config.decay_fraction}: give a share of the steps, 0 (no decay) to 1")
+    whole, real = lambda value: type(value) is int, lambda value: type(value) in (int, float)
+    rules = {
+        "a whole number": (whole, "seed"),
+        "a whole number of at least 1": (lambda value: whole(value) and value >= 1,
+                                         "steps batch_size evaluate_every checkpoint_every"),
+        "a whole number of 0 or more": (lambda value: whole(value) and value >= 0, "warmup_steps"),
+        "a number above 0": (lambda value: real(value) and value > 0, "learning_rate clip_norm"),
+        "a number of 0 or more": (lambda value: real(value) and value >= 0, "weight_decay"),
+        "a share of the steps, 0 (no decay) to 1": (lambda value: real(value) and 0 <= value <= 1, "decay_fraction")}
+    for expected, (holds, names) in rules.items():
+        for name in names.split():
+            require(holds(getattr(config, name)), f"{name} is {getattr(config, name)!r}: give {expected}")
 
 # %% ../nbs/10_training.ipynb #6f70afb6
 MINI_TOKENIZER_TRAINING = TrainingConfig(steps=3_600, batch_size=64, learning_rate=3e-3, warmup_steps=50,

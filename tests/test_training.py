@@ -385,7 +385,8 @@ def test_a_checkpoint_with_a_damaged_pickle(tmp_path):
 @pytest.mark.parametrize("name, value", [
     ("steps", 0), ("batch_size", 0), ("evaluate_every", 0), ("checkpoint_every", -1), ("learning_rate", 0),
     ("learning_rate", float("nan")), ("clip_norm", -1.), ("warmup_steps", -1), ("decay_fraction", 1.1),
-    ("decay_fraction", -.1)])
+    ("decay_fraction", -.1), ("steps", 2.5), ("steps", "3"), ("seed", 1.5), ("batch_size", True), ("weight_decay", -.1),
+    ("learning_rate", "fast"), ("warmup_steps", 2.5)])
 def test_settings_out_of_range(name, value):
-    with pytest.raises(UserError, match=f"{name} is {value}"):
+    with pytest.raises(UserError, match=f"{name} is {value!r}"):
         TrainingConfig(**{name: value})
