@@ -50,6 +50,7 @@ class TrainingConfig:
     seed: int = 0
     evaluate_every: int = 1_000  # steps
     checkpoint_every: int = 1_000  # steps
+    shift: float = 1.  # of the noise schedule, as in `log_snr`
 
     def __post_init__(self):
         check_training_config(self)
@@ -70,7 +71,7 @@ def check_training_config(config: TrainingConfig):
         "a whole number of at least 1": (lambda value: whole(value) and value >= 1,
                                          "steps batch_size evaluate_every checkpoint_every"),
         "a whole number of 0 or more": (lambda value: whole(value) and value >= 0, "warmup_steps"),
-        "a number above 0": (lambda value: real(value) and value > 0, "learning_rate clip_norm"),
+        "a number above 0": (lambda value: real(value) and value > 0, "learning_rate clip_norm shift"),
         "a number of 0 or more": (lambda value: real(value) and value >= 0, "weight_decay"),
         "a share of the steps, 0 (no decay) to 1": (lambda value: real(value) and 0 <= value <= 1, "decay_fraction")}
     for expected, (holds, names) in rules.items():
@@ -220,7 +221,7 @@ def draw_noise(x, generator, dropout=.1):
     return eps, t, torch.rand(len(x), generator=generator) > dropout
 
 
-def video_loss(model, tokens: Tokens, eps, t, conditional):
+def video_loss(model, tokens: Tokens, eps, t, conditional, shift=1.):
     "The training loss of a VideoModel on some tokens (paper section 4); with a pose head also the error of that."
     pose_error = 0.
 
@@ -229,11 +230,11 @@ def video_loss(model, tokens: Tokens, eps, t, conditional):
         v, pose_error = model(x_t, t, tokens, conditional, with_pose_error=True)
         return v
 
-    loss = diffusion_loss(predict, tokens.values, tokens.is_target, eps, t, conditional)
+    loss = diffusion_loss(predict, tokens.values, tokens.is_target, eps, t, conditional, shift)
     return loss + pose_error if model.training else loss  # the held-out loss is the same for all models
 
 # %% ../nbs/10_training.ipynb #8d8a3d7a
-def framepack_loss(model, grid, actions, eps, t, conditional):
+def framepack_loss(model, grid, actions, eps, t, conditional, shift=1.):
     """The training loss of a FramePackModel on clips: grid (batch, frames, channels, rows, columns), context first.
 
     Without context, its frames are pure noise, but the actions stay (as in the release).
@@ -246,7 +247,7 @@ def framepack_loss(model, grid, actions, eps, t, conditional):
         v, pose_error = model(x_t.unflatten(2, shape), t, actions, with_pose_error=True)
         return torch.cat([torch.zeros_like(x_t[:, :context]), v.flatten(2).to(x_t.dtype)], dim=1)
 
-    loss = diffusion_loss(predict, x, is_target, eps, t, conditional)
+    loss = diffusion_loss(predict, x, is_target, eps, t, conditional, shift)
     return loss + pose_error if model.training else loss
 
 # %% ../nbs/10_training.ipynb #d8079fe8
@@ -292,6 +293,7 @@ def train_video(
         keep_experiment(folder, experiment)
     model = experiment.make_model(training.seed).to(device)
     loss, batches = video_task(experiment, clips, training.batch_size)
+    loss = partial(loss, shift=training.shift)
     _, held_out_batches = video_task(experiment, held_out_clips, 64)
 
     def held_out_loss(model):

@@ -200,6 +200,20 @@ def test_video_loss_is_the_diffusion_loss(video_model, schedule):
     assert torch.equal(video_loss(video_model, tokens, eps, t, conditional), expected)
 
 
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_shift_of_the_noise_schedule_reaches_the_loss(name, monkeypatch):
+    seen = []
+
+    def loss(*given):
+        seen.append(given[-1])
+        return diffusion_loss(*given)
+
+    monkeypatch.setattr("millivid.training.diffusion_loss", loss)
+    for shift in (1., 3.):
+        train_video(EXPERIMENTS[name], Videos(), Videos(), dataclasses.replace(SHORT, steps=1, shift=shift), progress=False)
+    assert seen == [1.] * 9 + [3.] * 9  # one step, and eight held-out batches
+
+
 # ---- rooms and numbers -----------------------------------------------------------------------------------------------
 
 def test_training_and_held_out_views_are_of_other_rooms(monkeypatch):
@@ -244,7 +258,7 @@ def test_a_pose_head_adds_to_the_training_loss_and_to_nothing_else(name, tmp_pat
 
 @pytest.mark.parametrize("change", [
     dict(seed=1), dict(learning_rate=2e-3), dict(batch_size=8), dict(warmup_steps=3), dict(decay_fraction=0.),
-    dict(weight_decay=0.), dict(clip_norm=2.), dict(autocast=True), dict(steps=5)])
+    dict(weight_decay=0.), dict(clip_norm=2.), dict(autocast=True), dict(steps=5), dict(shift=2.)])
 def test_a_folder_of_a_training_with_other_settings(change, tmp_path):
     train_line(line_model(), SHORT, tmp_path)
     before = (tmp_path / "checkpoint.pt").read_bytes()
