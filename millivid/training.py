@@ -341,6 +341,8 @@ def read_checkpoint(path, device) -> dict:
     broken = f"{path} is damaged, truncated or no checkpoint: delete it to begin anew, or put a copy there"
     file = io.BytesIO(Path(path).read_bytes())
     try:
+        with zipfile.ZipFile(file) as parts:
+            require(parts.testzip() is None, broken)  # a check sum of each part, which torch.load does not look at
         state = torch.load(file, map_location=device, weights_only=True)
     except (MemoryError, torch.OutOfMemoryError):  # the file may be good
         raise

@@ -341,6 +341,22 @@ def test_a_run_that_decays_gets_no_more_steps(tmp_path):
     assert_says(error.value, "learning rate", "another folder", "steps 12")
 
 
+def test_a_flipped_bit_of_a_checkpoint_is_refused(tmp_path):
+    "Each part of the file has a check sum (PyTorch writes it and does not look at it)."
+    train_line(line_model(), SHORT, tmp_path)
+    path = tmp_path / "checkpoint.pt"
+    whole, expected = path.read_bytes(), torch.load(path)["model"]["0.weight"]
+    first = whole.index(expected.numpy().tobytes())
+    for place in (first, first + 30, len(whole) // 2, len(whole) - 60):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1:])
+        try:
+            model = line_model()
+            train_line(model, SHORT, tmp_path)
+            assert torch.equal(model[0].weight, expected) and place > first + 30  # a byte that says nothing
+        except UserError as error:
+            assert_says(error, path, "damaged", "delete it")
+
+
 # ---- what is broken is named -----------------------------------------------------------------------------------------
 
 class Kinked(torch.autograd.Function):
