@@ -15,17 +15,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from tiny import PYRAMID, TRANSFORMER, assert_says, files_below, random_video
+from tiny import PYRAMID, TRANSFORMER, assert_says, files_below, random_video, randomised
 
-import millivid.files
-from millivid.actions import FORWARD, TURN_LEFT, TURN_RIGHT
+import millivid.release
+from millivid.actions import FORWARD, TURN_LEFT, TURN_RIGHT, action_rows
 from millivid.data import StepSampler
 from millivid.pipeline import Experiment
 from millivid.pyramid import PyramidConfig
-from millivid.release import ACTION_CHANNELS, LatentVideos, clip_order, extend_actions, pyramid_num_frames
+from millivid.release import ACTION_CHANNELS, LatentVideos, Recordings, clip_order, extend_actions, pyramid_num_frames
 from millivid.release import pyramid_row_bytes, read_actions, read_frames, read_index, read_pyramid, read_step
-from millivid.release import split_videos, write_actions, write_frames, write_pyramid
-from millivid.training import TrainingConfig, train_video
+from millivid.release import recorded_images, split_videos, write_actions, write_frames, write_pyramid
+from millivid.tokenizer import Tokenizer, TokenizerConfig, encode_frames
+from millivid.training import TrainingConfig, train_tokenizer, train_video
 from millivid.video import VideoConfig
 
 SHORT = TrainingConfig(steps=2, batch_size=4, warmup_steps=1, autocast=False)
@@ -95,7 +96,7 @@ def watched_reading():
     "A list that fills with the (first, end) of all bytes that the module reads from files it opens."
     spans = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(millivid.files, "open", lambda *arguments: Watched(builtins.open(*arguments), spans), raising=False)
+        patch.setattr(millivid.release, "open", lambda *mode: Watched(builtins.open(*mode), spans), raising=False)
         yield spans
 
 
@@ -203,15 +204,6 @@ def test_a_pyramid_that_is_cut_anywhere(tmp_path, still):
     assert_says(error.value, "cut", "another tokenizer")
 
 
-@pytest.mark.parametrize("more", [1, 32, 64, 192, 288])
-def test_a_pyramid_with_something_behind_it(stored, more):
-    path, *_ = stored
-    path.write_bytes(path.read_bytes() + bytes(more))
-    with pytest.raises(ValueError) as error:
-        read_pyramid(path, PYRAMID, 4)
-    assert_says(error.value, path)
-
-
 @pytest.mark.parametrize("pyramid, channels", [
     (PYRAMID, 3), (PYRAMID, 5), (PYRAMID, 32), (PyramidConfig((16, 16), (4, 4), 2), 4),
     (PyramidConfig((16, 16), (4, 4), 1), 4), (PyramidConfig((32, 32), (4, 4), 3), 4), (PyramidConfig(), 32)])
@@ -255,7 +247,7 @@ def fail_halfway(patch):
     def write_bytes(path, data):
         with builtins.open(path, "wb") as file:
             file.write(data[:10])
-        raise OSError("no space left on device")
+        raise OSError(28, "no space left on device")
     patch.setattr(Path, "write_bytes", write_bytes)
 
 
@@ -268,7 +260,7 @@ def test_a_full_disk_leaves_the_old_files(stored, tmp_path, monkeypatch):
     for write in (lambda: write_pyramid(path, *tiny_video(2), PYRAMID),
                   lambda: write_frames(tmp_path / "walk.frames", random_pictures(2)),
                   lambda: write_pyramid(tmp_path / "new.pyramid", *tiny_video(2), PYRAMID)):
-        with pytest.raises(OSError, match="no space"):
+        with pytest.raises(ValueError, match="could not be written"):
             write()
     assert {name: (tmp_path / name).read_bytes() for name in files_below(tmp_path)} == before
 
@@ -320,17 +312,6 @@ def test_frames_that_are_cut_anywhere(tmp_path):
             assert str(path) in str(error.value)
 
 
-def test_frames_with_something_behind_them(tmp_path):
-    path = tmp_path / "a.frames"
-    write_frames(path, random_pictures(4))
-    whole = path.read_bytes()
-    for more in (1, 8, 100):
-        path.write_bytes(whole + bytes(more))
-        with pytest.raises(ValueError) as error:
-            read_frames(path)
-        assert_says(error.value, path, "copy it again")
-
-
 def test_a_damaged_byte_never_ends_in_another_error(tmp_path):
     path, refused = tmp_path / "a.frames", 0
     write_frames(path, random_pictures(3))
@@ -344,18 +325,6 @@ def test_a_damaged_byte_never_ends_in_another_error(tmp_path):
                 assert str(path) in str(error), f"byte {place}: {error}"
                 refused += 1
     assert refused > .5 * len(whole)
-
-
-def test_frames_of_several_sizes(tmp_path):
-    path = tmp_path / "a.frames"
-    blobs = []
-    for size in (4, 5):
-        write_frames(path, random_pictures(1, size, size))
-        blobs.append(path.read_bytes()[8:])
-    path.write_bytes(struct.pack("<2Q", len(blobs[0]), len(blobs[0] + blobs[1])) + b"".join(blobs))
-    with pytest.raises(ValueError) as error:
-        read_frames(path)
-    assert_says(error.value, path)
 
 
 def test_frames_that_are_no_pictures(tmp_path):
@@ -372,12 +341,6 @@ def test_frames_that_are_not_in_the_file(tmp_path, start, end):
     with pytest.raises(ValueError) as error:
         read_frames(tmp_path / "a.frames", start, end)
     assert_says(error.value, tmp_path / "a.frames", f"[{start}, ", "[0, 3)")
-
-
-def test_no_frames_are_not_written(tmp_path):
-    with pytest.raises(ValueError):
-        write_frames(tmp_path / "a.frames", random_pictures(0))
-    assert files_below(tmp_path) == []
 
 
 # ---- actions ---------------------------------------------------------------------------------------------------------
@@ -451,8 +414,9 @@ def test_files_that_are_no_actions(tmp_path, make):
 
 # ---- missing files ---------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("name, read", [("a.pyramid", lambda path: read_pyramid(path, PYRAMID, 4)), ("a.npy", read_actions),
+@pytest.mark.parametrize("name, read", [("a.pyramid", lambda path: read_pyramid(path, PYRAMID, 4)),
                                         ("a.pyramid", lambda path: pyramid_num_frames(path, PYRAMID, 4)),
+                                        ("a.npy", read_actions),
                                         ("a.frames", read_frames), ("index.json", read_index)])
 @pytest.mark.parametrize("folder_there", [False, True])
 def test_files_that_are_not_there(tmp_path, name, read, folder_there):
@@ -461,12 +425,6 @@ def test_files_that_are_not_there(tmp_path, name, read, folder_there):
     with pytest.raises(FileNotFoundError) as error:
         read(tmp_path / name)
     assert_says(error.value, tmp_path / name)
-
-
-def test_an_index_that_is_not_there(tmp_path):
-    with pytest.raises(FileNotFoundError) as error:
-        LatentVideos(tmp_path, PYRAMID, 4)
-    assert_says(error.value, tmp_path / "index.json")
 
 
 # ---- the index -------------------------------------------------------------------------------------------------------
@@ -491,20 +449,13 @@ def test_files_that_are_no_index(tmp_path, text, parts):
     assert_says(error.value, tmp_path / "index.json", *parts)
 
 
-def test_bytes_that_are_no_index(tmp_path):
-    (tmp_path / "index.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError) as error:
-        read_index(tmp_path / "index.json")
-    assert_says(error.value, tmp_path / "index.json", "not JSON")
-
-
 @given(st.dictionaries(st.text(), st.integers(1, 100), max_size=40), st.floats(0, 1))
 def test_the_parts_are_disjoint_fixed_and_complete(index, fraction):
     train, test, everything = (split_videos(index, part, fraction) for part in ("train", "test", "all"))
     assert test + train == everything and dict(everything) == index and len(everything) == len(index)
     assert len(test) == int(len(index) * fraction)
     assert split_videos(index, "vis", fraction) == test
-    assert split_videos(dict(reversed(index.items())), "train", fraction) == train  # the order in the file does not matter
+    assert split_videos(dict(reversed(index.items())), "train", fraction) == train
 
 
 def test_the_parts_are_those_of_the_release():
@@ -528,7 +479,7 @@ def test_clips_are_all_there_once_in_a_fixed_order(lengths, clip):
     if not expected:
         with pytest.raises(ValueError) as error:
             clip_order(videos, clip)
-        assert_says(error.value, f"{len(videos)} videos", f"clips of {clip} frames", f"longest of {max(lengths, default=0)}")
+        assert_says(error.value, f"{len(videos)} videos", f"clips of {clip} frames")
         return
     clips = clip_order(videos, clip)
     assert len(clips) == len(expected) and set(clips) == expected
@@ -559,26 +510,6 @@ def test_extended_actions(count, wanted, seed):
     assert all(len(set(held.tolist())) == 1 for held in made_up[:, 0].split(9) if len(held))  # an action is held
 
 
-def test_made_up_actions_depend_on_the_seed_alone():
-    actions = tiny_video(5)[1]
-    one, other = extend_actions(actions, 4000, seed=1), extend_actions(actions, 4000, seed=2)
-    torch.randn(3), random.random()
-    assert torch.equal(one, extend_actions(actions, 4000, seed=1))
-    assert not torch.equal(one, other)
-    assert {FORWARD, TURN_LEFT, TURN_RIGHT} == set(one[20:, 0].tolist())
-
-
-def test_actions_are_held_as_long_as_asked():
-    extended = extend_actions(tiny_video(5)[1], 120, hold=4)
-    assert all(len(set(held.tolist())) == 1 for held in extended[5 + 4 - 120 % 4:, 0].split(4))
-
-
-def test_no_actions_to_extend():
-    with pytest.raises(ValueError) as error:
-        extend_actions(torch.zeros(0, 6), 10)
-    assert_says(error.value, "no actions", "at least one")
-
-
 # ---- one schedule step -----------------------------------------------------------------------------------------------
 
 @given(st.lists(st.lists(st.integers(0, 2), min_size=3, max_size=3), min_size=1, max_size=12), st.integers(0, 8))
@@ -597,12 +528,6 @@ def test_a_step_reads_exactly_what_its_roles_need(folder, roles, start):
         assert torch.equal(step_actions[frame], actions[start + frame] * (finest < 3))
         needed += row[finest] if finest < 3 else 0
     assert needed <= count(spans) <= needed + 2 * sum(row)  # and the check of the first and the last frame
-
-
-def test_a_step_of_the_finest_level_alone(stored):
-    path, whole, actions = stored
-    latents, step_actions = read_step(path, PYRAMID, 4, np.ones((1, 4)), 2)
-    assert torch.equal(latents, whole[2:6]) and torch.equal(step_actions, actions[2:6])
 
 
 @pytest.mark.parametrize("start", [-1, 4])
@@ -632,7 +557,8 @@ def test_clips_are_repeatable_from_the_generator(videos):
     one, two = (LatentVideos(videos, PYRAMID, 4) for _ in range(2))
     drawn = [source.draw(torch.Generator().manual_seed(seed), 10, 8) for source, seed in ((one, 3), (two, 3), (two, 4))]
     assert drawn[0] == drawn[1] != drawn[2]
-    sampled = [source.sample(torch.Generator().manual_seed(seed), 10, 8) for source, seed in ((one, 3), (two, 3), (two, 4))]
+    sampled = [source.sample(torch.Generator().manual_seed(seed), 10, 8)
+               for source, seed in ((one, 3), (two, 3), (two, 4))]
     assert torch.equal(sampled[0][0], sampled[1][0]) and torch.equal(sampled[0][1], sampled[1][1])
     assert not torch.equal(sampled[0][0], sampled[2][0])
     assert torch.equal(sampled[0][0], one.read(drawn[0])[0])  # sample is draw and read
@@ -658,12 +584,6 @@ def test_a_test_video_has_the_length_that_is_asked_for(videos):
     assert torch.equal(actions, extend_actions(whole_actions, 60, 5))
 
 
-def test_a_test_video_that_is_not_there(videos):
-    with pytest.raises(FileNotFoundError) as error:
-        LatentVideos(videos, PYRAMID, 4).test_video("000/009", 20)
-    assert_says(error.value, videos / "000" / "009.pyramid")
-
-
 @pytest.mark.parametrize("gone", [["000/001"], ["000/001", "001/000"]])
 def test_videos_that_the_index_names_but_are_missing(videos, gone):
     for key in gone:
@@ -674,7 +594,7 @@ def test_videos_that_the_index_names_but_are_missing(videos, gone):
     assert any(str(videos / f"{key}.pyramid") in str(error.value) for key in gone)
 
 
-@pytest.mark.parametrize("key", ["../outside", "000/../../outside", "/outside", ".."])
+@pytest.mark.parametrize("key", ["../outside", "000/../../outside", "/outside"])
 def test_keys_that_lead_out_of_the_folder(tmp_path, key):
     inside = tmp_path / "inside"
     make_videos(inside, {"000": 5})
@@ -697,32 +617,11 @@ def test_an_empty_part(videos, split, fraction):
     assert_says(error.value, split, videos / "index.json", "empty", "more videos")
 
 
-def test_an_index_without_videos(tmp_path):
-    (tmp_path / "index.json").write_text("{}")
-    with pytest.raises(ValueError) as error:
-        LatentVideos(tmp_path, PYRAMID, 4, "all")
-    assert_says(error.value, tmp_path / "index.json", "empty")
-
-
-def test_clips_that_are_longer_than_all_videos(videos):
-    source = LatentVideos(videos, PYRAMID, 4)
-    for use in (lambda: source.draw(torch.Generator(), 2, 31), lambda: source.sample(torch.Generator(), 2, 31)):
-        with pytest.raises(ValueError) as error:
-            use()
-        assert_says(error.value, "3 videos", "longest of 30", "31 frames", "longer videos", "shorter chunk")
-
-
 def test_an_index_that_promises_more_than_a_file_holds(videos):
     (videos / "index.json").write_text('{"001/000": 50}')
     with pytest.raises(ValueError) as error:
         LatentVideos(videos, PYRAMID, 4, "all")
     assert_says(error.value, videos / "001" / "000.pyramid", "50 frames", "index.json", "cut")
-
-
-def test_a_video_of_another_tokenizer(videos):
-    with pytest.raises(ValueError) as error:
-        LatentVideos(videos, PYRAMID, 5).sample(torch.Generator(), 1, 10)
-    assert_says(error.value, videos, ".pyramid", "another tokenizer")
 
 
 # ---- training from files ---------------------------------------------------------------------------------------------
@@ -732,7 +631,7 @@ def test_two_steps_of_training_from_files(videos, method):
     source = LatentVideos(videos, PYRAMID, 4)
     runs = [train_video(EXPERIMENTS[method], source, source, SHORT, progress=False) for _ in range(2)]
     (model, history), (again, history_again) = runs
-    assert len(history["loss"]) == 2 and np.isfinite(history["loss"]).all() and np.isfinite(history["held_out"][-1]["loss"])
+    assert len(history["loss"]) == 2 and np.isfinite([*history["loss"], history["held_out"][-1]["loss"]]).all()
     assert history == history_again
     assert all(map(torch.equal, model.state_dict().values(), again.state_dict().values()))
 
@@ -748,8 +647,85 @@ def test_what_is_not_read_is_not_missed(videos):
     schedule, tokens, cost = EXPERIMENTS["millivid"].schedule(), [], []
     for kind in (LatentVideos, Whole):
         with watched_reading() as spans:
-            tokens.append(StepSampler(kind(videos, PYRAMID, 4), schedule, PYRAMID)(torch.Generator().manual_seed(2), 30))
+            sampler = StepSampler(kind(videos, PYRAMID, 4), schedule, PYRAMID)
+            tokens.append(sampler(torch.Generator().manual_seed(2), 30))
         cost.append(count(spans))
     for name in ("values", "coordinates", "actions", "roles"):
         assert torch.equal(getattr(tokens[0], name), getattr(tokens[1], name))
     assert tokens[0].values.abs().sum() > 0 and 0 < cost[0] < .8 * cost[1]
+
+
+# ---- recordings ------------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def recordings(tmp_path):
+    "Eleven recordings of 20 frames, each of its own grey, as `millivid record` leaves them."
+    for number in range(11):
+        path = tmp_path / "set" / f"000/{number:03}"
+        write_frames(f"{path}.frames", np.full((20, 20, 24, 3), 20 * number, dtype=np.uint8))
+        write_actions(f"{path}.npy", action_rows(np.arange(20) % 3))
+    (tmp_path / "set" / "index.json").write_text(json.dumps({f"000/{number:03}": 20 for number in range(11)}))
+    return tmp_path / "set"
+
+
+def test_the_last_recordings_are_held_out(recordings):
+    train, held_out, everything = (Recordings(recordings, part) for part in ("train", "held_out", "all"))
+    assert list(held_out.lengths) == ["000/010"] and [*train.lengths, *held_out.lengths] == list(everything.lengths)
+    assert len(Recordings(recordings, "held_out", .3).lengths) == 3
+    draw = recorded_images(train, held_out, (16, 16))
+    images = draw(torch.Generator().manual_seed(0), 200, False)
+    assert images.shape == (200, 3, 16, 16)
+    assert set((images[:, 0, 0, 0] * 255).round().int().tolist()) == {20 * number for number in range(10)}
+    assert (draw(torch.Generator().manual_seed(0), 5, True) * 255).round().eq(200).all()
+    assert torch.equal(images, draw(torch.Generator().manual_seed(0), 200, False))
+
+
+def test_recordings_train_a_tokenizer_and_a_video_model(recordings, tmp_path):
+    train, held_out = (Recordings(recordings, part) for part in ("train", "held_out"))
+    config = TokenizerConfig(PYRAMID, 4, TRANSFORMER, TRANSFORMER)
+    tokenizer, history = train_tokenizer(recorded_images(train, held_out, (16, 16)), config, SHORT, progress=False)
+    assert np.isfinite(history["loss"]).all()
+    clips, held_out_clips = (part.encode(tokenizer, tmp_path / "out", progress=False) for part in (train, held_out))
+    latents, actions = clips.read([("000/003", 2, 10)])
+    expected = encode_frames(tokenizer, np.full((20, 16, 16, 3), 60, dtype=np.uint8))[2:12]
+    assert torch.equal(latents[0], expected.bfloat16().float())
+    assert torch.equal(actions[0], action_rows(np.arange(20) % 3)[2:12])
+    schedule = EXPERIMENTS["framepack"]
+    _, history = train_video(schedule, clips, held_out_clips, SHORT, progress=False)
+    assert np.isfinite(history["loss"]).all()
+
+
+def test_encoded_recordings_are_kept_and_resumed(recordings, tmp_path):
+    config = TokenizerConfig(PYRAMID, 4, TRANSFORMER, TRANSFORMER)
+    one, other = (randomised(Tokenizer(config), seed) for seed in range(2))
+    part = Recordings(recordings, "held_out")
+    file, = (home := part.encode(one, tmp_path / "out", False)).folder.rglob("*.pyramid")
+    first = file.read_bytes()
+    assert part.encode(one, tmp_path / "out", False).folder == home.folder  # nothing to do
+    assert part.encode(other, tmp_path / "out", False).folder != home.folder
+    file.write_bytes(first[:-5])
+    os.utime(file, (0, 0))  # older than its recording: made again
+    part.encode(one, tmp_path / "out", False)
+    assert file.read_bytes() == first
+
+
+def test_recordings_that_are_not_there(recordings):
+    (recordings / "000/004.npy").unlink()
+    for folder in (recordings, recordings / "000"):
+        with pytest.raises(FileNotFoundError):
+            Recordings(folder)
+    (recordings / "index.json").write_text('{"000/003": 20}')
+    with pytest.raises(ValueError, match="at least two"):
+        Recordings(recordings, "train")
+    with pytest.raises(ValueError, match="does not exist"):
+        Recordings(recordings, "test")
+
+
+@pytest.mark.parametrize("use", [
+    lambda path: write_frames(path, random_pictures(0)), lambda path: write_frames(path, random_pictures(2)[0]),
+    lambda path: write_frames(path, random_pictures(2) / 255.), lambda path: write_actions(path, torch.zeros(4, 5)),
+    lambda path: extend_actions(torch.zeros(0, 6), 10), lambda path: extend_actions(torch.zeros(4, 6), 0)])
+def test_things_that_cannot_be_written(use, tmp_path):
+    with pytest.raises(ValueError):
+        use(tmp_path / "file")
+    assert files_below(tmp_path) == []
