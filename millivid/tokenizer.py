@@ -8,12 +8,14 @@ __all__ = ['MINI_TOKENIZER', 'psnr', 'TokenizerConfig', 'pooled_latents', 'Encod
 
 # %% ../nbs/04_tokenizer.ipynb #0ddb1973
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import torch
 import torch.nn as nn
 from huggingface_hub import PyTorchModelHubMixin
 
+from .basics import require
 from .layers import DiTBlock, TransformerBlock, TransformerConfig, image_position_embedding
 from .pyramid import PyramidConfig, frames_to_images, images_from_patches, images_to_frames, pyramid_patches
 
@@ -39,6 +41,7 @@ class TokenizerConfig:
         for name, kind in (("pyramid", PyramidConfig), ("encoder", TransformerConfig), ("decoder", TransformerConfig)):
             if isinstance(getattr(self, name), dict):  # read from JSON
                 object.__setattr__(self, name, kind(**getattr(self, name)))
+            require(isinstance(getattr(self, name), kind), f"{name} is {getattr(self, name)!r}: give a {kind.__name__}")
 
 
 MINI_TOKENIZER = TokenizerConfig(PyramidConfig((64, 64), (16, 16), 3), latent_channels=16,
@@ -58,6 +61,14 @@ def pooled_latents(
     return torch.cat(levels, dim=1)
 
 # %% ../nbs/04_tokenizer.ipynb #c4fca88c
+@lru_cache(maxsize=16)
+@torch.inference_mode(False)  # what is kept must serve training too
+def _places(pyramid, width, device):
+    "Level of every token of a frame, int (tokens,), and the code of its row and column, float (tokens, width)."
+    where = pyramid.coordinates().to(device)
+    return where[:, 0], image_position_embedding(where[:, 1:], width)
+
+
 class Encoder(nn.Module):
     "Patches of all levels in, one latent in (-1, 1) per token out."
 
@@ -71,9 +82,8 @@ class Encoder(nn.Module):
 
     def forward(self, patches):
         "patches (batch, tokens, patch size). Returns latents (batch, tokens, channels)."
-        level, *_ = where = self.config.pyramid.coordinates().to(patches.device).unbind(-1)
-        x = self.patchify(patches) + self.level_embedding(level)
-        x = x + image_position_embedding(torch.stack(where[1:], -1), x.shape[-1])
+        level, place = _places(self.config.pyramid, self.config.encoder.width, patches.device)
+        x = self.patchify(patches) + self.level_embedding(level) + place
         for block in self.blocks:
             x = block(x)
         latents = torch.tanh(self.bottleneck(x))
@@ -93,9 +103,8 @@ class Decoder(nn.Module):
 
     def forward(self, latents, level):
         "latents (batch, tokens, channels), already masked; level int (batch,). Returns (batch, tokens, patch size)."
-        where = self.config.pyramid.coordinates().to(latents.device)
-        x = self.unbottleneck(latents) + self.level_embedding(where[:, 0])
-        x = x + image_position_embedding(where[:, 1:], x.shape[-1])
+        token_level, place = _places(self.config.pyramid, self.config.decoder.width, latents.device)
+        x = self.unbottleneck(latents) + self.level_embedding(token_level) + place
         condition = self.level_embedding(level)
         for block in self.blocks:
             x = block(x, condition)
@@ -119,7 +128,7 @@ class Tokenizer(nn.Module, PyTorchModelHubMixin, library_name="millivid", tags=[
 
     def decode_patches(self, latents: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
         "Keep one level per sample, level int (batch,), and predict the patches of all. (batch, tokens, patch size)."
-        token_level = self.config.pyramid.coordinates()[:, 0].to(latents.device)
+        token_level, _ = _places(self.config.pyramid, self.config.decoder.width, latents.device)
         keep = token_level == level[:, None]
         return self.decoder(latents * keep[..., None].to(latents.dtype), level)
 
@@ -127,18 +136,18 @@ class Tokenizer(nn.Module, PyTorchModelHubMixin, library_name="millivid", tags=[
         """Draw the images from the latents of one level alone.
 
         latents (batch, tokens, channels): all levels of a frame, or only those of `level`.
-        Returns images (batch, 3, height, width), not clipped. Raises ValueError for another number of tokens.
+        Returns images (batch, 3, height, width), not clipped. Raises UserError for another number of tokens.
         """
         pyramid = self.config.pyramid
-        if not 0 <= level < pyramid.num_levels:
-            raise ValueError(f"level {level} does not exist: this tokenizer has levels 0 to {pyramid.num_levels - 1}")
-        if latents.shape[1] == pyramid.tokens_per_level[level] != pyramid.num_tokens:
+        require(0 <= level < pyramid.num_levels,
+                f"level {level} does not exist: this tokenizer has levels 0 to {pyramid.num_levels - 1}")
+        count, own = latents.shape[1], pyramid.tokens_per_level[level]
+        require(count in (pyramid.num_tokens, own),
+                f"{count} tokens are neither the {pyramid.num_tokens} of all levels nor the {own} of level {level}")
+        if count != pyramid.num_tokens:
             slots = latents.new_zeros(len(latents), pyramid.num_tokens, latents.shape[-1])
             slots[:, pyramid.level_slice(level)] = latents
             latents = slots
-        if latents.shape[1] != pyramid.num_tokens:
-            raise ValueError(f"{latents.shape[1]} tokens are neither the {pyramid.num_tokens} of all levels nor the "
-                             f"{pyramid.tokens_per_level[level]} of level {level}")
         levels = torch.full((len(latents),), level, device=latents.device)
         return images_from_patches(self.decode_patches(latents, levels), pyramid)[0]
 
@@ -157,7 +166,7 @@ def tokenizer_loss(
     pyramid = tokenizer.config.pyramid
     patches = pyramid_patches(images, pyramid)
     prediction = tokenizer.decode_patches(tokenizer.encoder(patches), level)
-    weight = 4. ** pyramid.coordinates()[:, 0].to(images.device)
+    weight = 4. ** _places(pyramid, tokenizer.config.decoder.width, images.device)[0]
     loss = (weight * (prediction.float() - patches).square().mean(-1)).mean()
     if perceptual is not None:
         loss = loss + perceptual_weight * perceptual(images_from_patches(prediction, pyramid)[0].float(), images)
@@ -177,13 +186,15 @@ def reconstruct_levels(
 # %% ../nbs/04_tokenizer.ipynb #a3eb6332
 @torch.no_grad()
 def encode_frames(
-    tokenizer,
+    tokenizer: Tokenizer,
     frames: np.ndarray,  # uint8 (frames, height, width, 3)
     batch_size: int = 64,
 ) -> torch.Tensor:
-    "Encode a video frame by frame. Returns float32 (frames, tokens, channels). Raises ValueError for no frames, or frames of another type or shape."
-    if len(frames) < 1:
-        raise ValueError("no frames to encode: give at least one")
+    """Encode a video frame by frame. Returns float32 (frames, tokens, channels).
+
+    Raises UserError for no frames, or frames of another type or shape.
+    """
+    require(len(frames) > 0, "no frames to encode: give at least one")
     device = next(tokenizer.parameters()).device
     return torch.cat([tokenizer.encode(frames_to_images(frames[i:i + batch_size]).to(device)).float().cpu()
                       for i in range(0, len(frames), batch_size)])
@@ -191,7 +202,7 @@ def encode_frames(
 
 @torch.no_grad()
 def decode_latents(
-    tokenizer,
+    tokenizer: Tokenizer,
     latents: torch.Tensor,  # (frames, tokens, channels): all levels, or those of `level` alone
     level: int = 0,  # the level to draw the frames from
     batch_size: int = 64,

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from tiny import PYRAMID, TRANSFORMER, randomised
+from tiny import PYRAMID, TRANSFORMER, assert_says, randomised
 
+from millivid.basics import UserError
 from millivid.pyramid import images_to_frames, pyramid_patches
-from millivid.tokenizer import Tokenizer, TokenizerConfig, decode_latents, encode_frames, tokenizer_loss
+from millivid.tokenizer import Tokenizer, TokenizerConfig, _places, decode_latents, encode_frames, tokenizer_loss
 
 LEVELS = range(PYRAMID.num_levels)
 
@@ -96,3 +97,24 @@ def test_tokenizers_keep_their_settings_when_saved(tokenizer, images, tmp_path):
     again = Tokenizer.from_pretrained(tmp_path).eval()
     assert again.config == tokenizer.config
     assert torch.equal(again.encode(images), tokenizer.encode(images))
+
+
+def test_what_is_kept_between_calls_serves_training_and_leaves_no_trace(images):
+    "Places of tokens are computed once: also when the first call was made for inference only."
+    tokenizer = randomised(Tokenizer(TokenizerConfig(PYRAMID, 4, TRANSFORMER, TRANSFORMER)))
+    _places.cache_clear()
+    names = list(tokenizer.state_dict())
+    with torch.inference_mode():
+        first = tokenizer.decode(tokenizer.encode(images))
+    again = tokenizer.decode(tokenizer.encode(images))
+    assert torch.equal(first, again) and _places.cache_info().misses == 1
+    again.square().mean().backward()
+    assert all(parameter.grad is not None for parameter in tokenizer.decoder.parameters())
+    assert list(tokenizer.state_dict()) == names and not list(tokenizer.buffers())
+
+
+@pytest.mark.parametrize("count, level, parts", [(7, 1, ("7 tokens", "21", "level 1")), (21, 3, ("level 3", "0 to 2"))])
+def test_latents_of_another_tokenizer_are_refused(tokenizer, count, level, parts):
+    with pytest.raises(UserError) as error:
+        tokenizer.decode(torch.zeros(1, count, 4), level=level)
+    assert_says(error.value, *parts)
