@@ -6,7 +6,7 @@
 __all__ = ['MINI_TOKENIZER_TRAINING', 'MINI_VIDEO_TRAINING', 'PAPER_TRAINING', 'TrainingConfig', 'learning_rate_factor',
            'check_training_config', 'Optimizers', 'step_generator', 'Batches', 'train', 'tokenizer_batch',
            'train_tokenizer', 'draw_noise', 'video_loss', 'framepack_loss', 'video_batch', 'framepack_batch',
-           'video_task', 'train_video', 'check_finite', 'save_checkpoint', 'resume', 'read_checkpoint',
+           'video_task', 'train_video', 'check_finite', 'lock_folder', 'save_checkpoint', 'resume', 'read_checkpoint',
            'check_settings', 'keep_experiment']
 
 # %% ../nbs/10_training.ipynb #1e2a0921
@@ -27,6 +27,11 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 from .basics import UserError, require, write_atomically
 from .data import Clips, StepSampler
 from .diffusion import diffusion_loss
@@ -38,7 +43,7 @@ from .video import Tokens
 # %% ../nbs/10_training.ipynb #6b92f753
 @dataclass(frozen=True)
 class TrainingConfig:
-    "How to train. The defaults are the paper's, except for `decay_fraction`. Raises UserError for numbers out of range."
+    "How to train. The defaults are the paper's. Raises UserError for numbers out of range."
     steps: int = 192_000
     batch_size: int = 48  # per process
     learning_rate: float = 1e-3
@@ -158,31 +163,33 @@ def train(
     that was made with other settings, where another process trains in it, and where the loss or its gradient is not
     finite; the last checkpoint is then still good.
     """
-    device, optimizers = next(model.parameters()).device, Optimizers(model, config)
-    precision = torch.autocast(device.type, torch.bfloat16, enabled=config.autocast and bfloat16_is_fast(device))
-    history, start = resume(folder, model, optimizers, config)
-    loader = DataLoader(Batches(batches, config.seed), batch_size=None, sampler=range(start, config.steps),
-                        collate_fn=tuple, generator=torch.Generator())
-    bar = tqdm(loader, initial=start, total=config.steps, unit="step", disable=not progress, mininterval=1)
-    model.train()
-    for done, batch in enumerate(bar, start + 1):
-        with precision:
-            error = loss(model, *(part.to(device) for part in batch))
-        error.backward()
-        norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
-        check_finite(done - 1, config, {"loss": error, "norm of the gradient": norm})
-        optimizers.step()
-        history["loss"].append(error.item())
-        bar.set_postfix(loss=f"{sum(history['loss'][-50:]) / len(history['loss'][-50:]):.4f}", refresh=False)
-        if held_out_loss and (done % config.evaluate_every == 0 or done == config.steps):
-            model.eval()
-            with torch.no_grad(), precision:
-                history["held_out"].append({"step": done, **held_out_loss(model)})
-            model.train()
-        if folder and (done % config.checkpoint_every == 0 or done == config.steps):
-            save_checkpoint(folder, model, optimizers, history, done)
-    model.eval()
-    return history
+    with lock_folder(folder):
+        device, optimizers = next(model.parameters()).device, Optimizers(model, config)
+        precision = torch.autocast(device.type, torch.bfloat16, enabled=config.autocast and bfloat16_is_fast(device))
+        history, start = resume(folder, model, optimizers, config)
+        loader = DataLoader(Batches(batches, config.seed), batch_size=None, sampler=range(start, config.steps),
+                            collate_fn=tuple, generator=torch.Generator())
+        bar = tqdm(loader, initial=start, total=config.steps, unit="step", disable=not progress, mininterval=1)
+        model.train()
+        for done, batch in enumerate(bar, start + 1):
+            with precision:
+                error = loss(model, *(part.to(device) for part in batch))
+            error.backward()
+            norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+            check_finite(done - 1, config, {"loss": error, "norm of the gradient": norm})
+            optimizers.step()
+            history["loss"].append(error.item())
+            recent = history["loss"][-50:]
+            bar.set_postfix(loss=f"{sum(recent) / len(recent):.4f}", refresh=False)
+            if held_out_loss and (done % config.evaluate_every == 0 or done == config.steps):
+                model.eval()
+                with torch.no_grad(), precision:
+                    history["held_out"].append({"step": done, **held_out_loss(model)})
+                model.train()
+            if folder and (done % config.checkpoint_every == 0 or done == config.steps):
+                save_checkpoint(folder, model, optimizers, history, done)
+        model.eval()
+        return history
 
 # %% ../nbs/10_training.ipynb #a8915877
 def tokenizer_batch(draw, levels: int, count: int, generator):
@@ -251,7 +258,8 @@ def framepack_loss(model, grid, actions, eps, t, conditional, shift=1.):
     return loss + pose_error if model.training else loss
 
 # %% ../nbs/10_training.ipynb #d8079fe8
-PAPER_TRAINING = {"autoencoder": TrainingConfig(steps=128_000, batch_size=224), "main": TrainingConfig(), "ablation": TrainingConfig(steps=256_000)}
+PAPER_TRAINING = {"autoencoder": TrainingConfig(steps=128_000, batch_size=224), "main": TrainingConfig(),
+                  "ablation": TrainingConfig(steps=256_000)}
 
 # %% ../nbs/10_training.ipynb #3a4fed86
 def video_batch(sampler: StepSampler, count: int, generator):
@@ -311,6 +319,23 @@ def check_finite(step: int, config: TrainingConfig, values: dict):
                 f"({config.learning_rate}), or resume from an earlier checkpoint")
 
 # %% ../nbs/10_training.ipynb #91b2ce2e
+@contextlib.contextmanager
+def lock_folder(folder):
+    "Keep a folder for this process, until the block ends or the process does. UserError where another one has it."
+    if folder is None or fcntl is None:
+        yield
+        return
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise UserError(f"another process works in {folder}: wait until it is done, or give another folder") from None
+    finally:
+        os.close(opened)
+
+
 def save_checkpoint(folder, model, optimizers: Optimizers, history: dict, step: int):
     "Write checkpoint.pt, all that `resume` needs, and history.json, for readers."
     state = {"model": model.state_dict(), "optimizer": optimizers.state_dict(), "history": history, "step": step}
@@ -360,11 +385,12 @@ def check_settings(path, state: dict, config: TrainingConfig):
     for name, value in asdict(config).items():
         if name not in ("evaluate_every", "checkpoint_every"):
             more = " or more" if name == "steps" else ""
-            require(value == before[name] or more and value > before[name], f"{path} was made with {name} {before[name]}, "
-                    f"not {value}: give another folder, or {name} {before[name]}{more}")
+            require(value == before[name] or more and value > before[name], f"{path} was made with {name} "
+                    f"{before[name]}, not {value}: give another folder, or {name} {before[name]}{more}")
     planned, decay_begins = before["steps"], before["steps"] * (1 - config.decay_fraction)
-    require(config.steps == planned or state["step"] <= decay_begins, f"{path} is past step {decay_begins:g}, where the "
-            f"learning rate of its {planned} steps begins to fall: give another folder, or steps {planned}")
+    require(config.steps == planned or state["step"] <= decay_begins,
+            f"{path} is past step {decay_begins:g}, where the learning rate of its {planned} steps begins to fall: "
+            f"give another folder, or steps {planned}")
 
 # %% ../nbs/10_training.ipynb #82c1440c
 def keep_experiment(folder, experiment: Experiment):
@@ -377,7 +403,7 @@ def keep_experiment(folder, experiment: Experiment):
     try:
         known = Experiment(**json.loads(file.read_text()))
     except (ValueError, TypeError) as error:
-        raise UserError(f"{file} does not describe an experiment ({error}): give another folder, or delete it") from None
+        raise UserError(f"{file} describes no experiment ({error}): give another folder, or delete it") from None
     for name, value in asdict(experiment).items():
         require(asdict(known)[name] == value, f"{folder} is for another experiment: its {name} is "
                 f"{getattr(known, name)}, not {getattr(experiment, name)}; give another folder, or empty this one")

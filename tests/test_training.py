@@ -3,6 +3,8 @@
 import contextlib
 import dataclasses
 import json
+import subprocess
+import sys
 import zipfile
 from functools import partial
 
@@ -316,7 +318,7 @@ def test_an_experiment_that_cannot_be_read(text, tmp_path):
     (tmp_path / "experiment.json").write_text(text)
     with pytest.raises(ValueError) as error:
         train_video(EXPERIMENTS["millivid"], Videos(), Videos(), SHORT, tmp_path, progress=False)
-    assert_says(error.value, tmp_path / "experiment.json", "does not describe an experiment", "another folder")
+    assert_says(error.value, tmp_path / "experiment.json", "describes no experiment", "another folder")
 
 
 @pytest.mark.parametrize("other", ["settings", "sizes"])
@@ -355,6 +357,27 @@ def test_a_flipped_bit_of_a_checkpoint_is_refused(tmp_path):
             assert torch.equal(model[0].weight, expected) and place > first + 30  # a byte that says nothing
         except UserError as error:
             assert_says(error, path, "damaged", "delete it")
+
+
+def test_two_trainings_in_one_folder_at_once(tmp_path):
+    other = dataclasses.replace(SHORT, seed=1)
+
+    def meddling_loss(model, x):
+        with pytest.raises(UserError) as error:
+            train_line(line_model(), other, tmp_path)
+        assert_says(error.value, tmp_path, "another process", "another folder")
+        return line_loss(model, x)
+
+    train(line_model(), meddling_loss, line_batch, SHORT, tmp_path, progress=False)
+    train_line(line_model(), other, tmp_path / "mine")  # the first one has let go
+
+
+def test_a_process_that_was_killed_holds_no_folder(tmp_path):
+    code = ("import os, signal, sys; from millivid.training import lock_folder\n"
+            "with lock_folder(sys.argv[1]): print('held', flush=True); os.kill(os.getpid(), signal.SIGKILL)")
+    killed = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True)
+    assert killed.stdout == "held\n" and killed.returncode < 0
+    train_line(line_model(), SHORT, tmp_path)
 
 
 # ---- what is broken is named -----------------------------------------------------------------------------------------
