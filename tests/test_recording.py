@@ -1,4 +1,4 @@
-"Walks through Freedoom: one, many, and plans that come back. Most of it needs no engine."
+"Walks through Freedoom: one, many, and plans that come back."
 
 import itertools
 import json
@@ -12,18 +12,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import assert_says, files_below
+from tiny import assert_says, files_below, run_millivid
 
-from millivid import recording
 from millivid.actions import FORWARD, TURN_LEFT, TURN_RIGHT, action_rows, chamfer_distance, integrate_actions
 from millivid.actions import seen_before
-from millivid.cli import main
 from millivid.data import FREEDOOM_VIDEO
 from millivid.release import read_actions, read_frames, read_index
+from millivid.worlds import doom as recorder
 from millivid.worlds.doom import DOOM_LEVELS, blocked_share, overlapping_actions, record_doom, record_episodes
-from millivid.worlds.rooms import WorldConfig
 
 TINY = dict(frames_per_action=2, image_size=16)
+PROCESSES = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc")
 
 
 @pytest.fixture
@@ -36,7 +35,7 @@ def doom(tmp_path, monkeypatch):
 
 def plan(seed, num_actions):
     "A plain walk: whole actions."
-    return list(itertools.islice(recording._drawn_actions(random.Random(seed)), num_actions))
+    return list(itertools.islice(recorder._drawn_actions(random.Random(seed)), num_actions))
 
 
 def rows_of(actions, hold=4):
@@ -70,7 +69,7 @@ def test_given_actions_come_first(doom):
 
 
 def test_a_wall_is_not_walked_against(doom):
-    _, rows = record_doom(1, 60, actions=[FORWARD] * 200, **TINY)  # straight on, until a wall; then the rest is left out
+    _, rows = record_doom(1, 60, actions=[FORWARD] * 200, **TINY)  # straight on until a wall; the rest is left out
     actions = rows[::2, 0].tolist()
     assert len(set(actions)) > 1 and blocked_share(rows[:2 * actions.index(next(a for a in actions if a))], 2) > 0
 
@@ -84,10 +83,11 @@ def test_a_walk_can_begin_elsewhere(doom):
 
 
 @pytest.mark.parametrize("options, parts", [
-    (dict(actions=[0, 3]), ("action 3", "position 1")), (dict(level="MAP33"), ("MAP33", "MAP01")), (dict(num_frames=0), ("0 frames", "at least")),
+    (dict(actions=[0, 3]), ("action 3", "position 1")), (dict(level="MAP33"), ("MAP33", "MAP01")),
+    (dict(num_frames=0), ("0 frames", "at least")),
     (dict(image_size=400), ("400", "384"))])
 def test_recording_of_no_use(options, parts, monkeypatch):
-    monkeypatch.setattr(recording, "_import_vizdoom", lambda: None)
+    monkeypatch.setattr(recorder, "_import_vizdoom", lambda: None)
     with pytest.raises(ValueError) as error:
         record_doom(**options)
     assert_says(error.value, *parts)
@@ -96,7 +96,7 @@ def test_recording_of_no_use(options, parts, monkeypatch):
 # ---- plans and what they see -----------------------------------------------------------------------------------------
 
 def test_overlapping_walks_come_back():
-    plane, apart = WorldConfig(frames_per_action=1), {"plain": [], "overlapping": []}
+    apart = {"plain": [], "overlapping": []}
     for seed in range(10):
         actions = overlapping_actions(seed, 254, 64)
         assert actions.shape == (64,) and set(actions) <= {FORWARD, TURN_LEFT, TURN_RIGHT} and actions[0] == FORWARD
@@ -118,27 +118,6 @@ def test_with_one_candidate_the_walk_is_plain():
 def test_plans_of_no_use(arguments, parts):
     with pytest.raises(ValueError) as error:
         overlapping_actions(*arguments)
-    assert_says(error.value, *parts)
-
-
-def test_seen_views():
-    around = rows_of([FORWARD] + 4 * [TURN_LEFT])
-    assert seen_before(around, 4).tolist() == [True] * 4 + [False] * 15 + [True]  # 360 degrees are none
-    assert seen_before(around, 4, angle=23).tolist() == [True] * 5 + [False] * 13 + [True] * 2
-    assert seen_before(around, 20).all() and seen_before(around, 4, angle=180).all()
-    straight = rows_of([FORWARD] * 3)
-    assert seen_before(straight, 4).tolist() == [True] * 6 + [False] * 6  # up to half a move
-    assert seen_before(straight, 4, distance=1).sum() == 8
-    away = around.copy()
-    away[4:, 3] = 2  # two moves higher
-    assert seen_before(away, 4).sum() == 4
-
-
-@pytest.mark.parametrize("rows, context, parts", [(np.zeros((4, 5)), 1, ("(4, 5)", "(frames, 6)")), (np.zeros((4, 6)), 5, ("context of 5", "1 to 4")),
-                                                  (np.zeros((4, 6)), 0, ("context of 0", "1 to 4"))])
-def test_seen_views_of_no_use(rows, context, parts):
-    with pytest.raises(ValueError) as error:
-        seen_before(rows, context)
     assert_says(error.value, *parts)
 
 
@@ -164,23 +143,25 @@ def calls(monkeypatch):
 
     def in_this_process(folder, seeds, settings, workers):
         for seed in seeds:
-            recording._record_episode(folder, seed, settings)
+            recorder._record_episode(folder, seed, settings)
             yield seed
 
-    monkeypatch.setattr(recording, "_import_vizdoom", lambda: None)
-    monkeypatch.setattr(recording, "record_doom", fake)
-    monkeypatch.setattr(recording, "_record_in_processes", in_this_process)
+    monkeypatch.setattr(recorder, "_import_vizdoom", lambda: None)
+    monkeypatch.setattr(recorder, "record_doom", fake)
+    monkeypatch.setattr(recorder, "_record_in_processes", in_this_process)
     return calls
 
 
 def test_a_data_set_is_pictures_actions_and_an_index(calls, tmp_path):
     index = record_episodes(tmp_path, [3, 1004], 12, progress=False, **TINY)
     assert index == {"000/003": 12, "001/004": 12} == read_index(tmp_path / "index.json")
-    assert files_below(tmp_path) == ["000/003.frames", "000/003.npy", "001/004.frames", "001/004.npy", "index.json", "recording.json"]
+    assert files_below(tmp_path) == ["000/003.frames", "000/003.npy", "001/004.frames", "001/004.npy", "index.json",
+                                     "recording.json"]
     frames, rows = read_frames(tmp_path / "000/003.frames"), read_actions(tmp_path / "000/003.npy")
     np.testing.assert_array_equal(frames, np.random.default_rng(3).integers(0, 255, (12, 16, 16, 3), dtype=np.uint8))
     np.testing.assert_allclose(rows, rows_of(plan(3, 12), 2)[:12])
-    assert [(seed, level) for seed, level, *_ in calls] == [(3, DOOM_LEVELS[3]), (1004, DOOM_LEVELS[1004 % len(DOOM_LEVELS)])]
+    assert [(seed, level) for seed, level, *_ in calls] == [
+        (3, DOOM_LEVELS[3]), (1004, DOOM_LEVELS[1004 % len(DOOM_LEVELS)])]
     assert calls[0][3] != calls[1][3]  # they begin elsewhere
 
 
@@ -203,13 +184,16 @@ def test_a_data_set_goes_on_where_it_stopped(calls, tmp_path):
     calls.clear()
     index = record_episodes(tmp_path, [0, 1, 3], 12, progress=False, **TINY)
     assert [seed for seed, *_ in calls] == [1, 3] and list(index) == ["000/000", "000/001", "000/003"]
-    assert list(record_episodes(tmp_path, [2], 12, progress=False, **TINY)) == ["000/000", "000/001", "000/002", "000/003"]
+    assert len(record_episodes(tmp_path, [2], 12, progress=False, **TINY)) == 4
     assert len(calls) == 2
 
 
 def test_an_interrupted_data_set_has_an_index(calls, tmp_path, monkeypatch):
-    whole = recording._record_episode
-    monkeypatch.setattr(recording, "_record_episode", lambda folder, seed, settings: whole(folder, seed, settings) if seed < 2 else os.kill(os.getpid(), signal.SIGINT))
+    whole = recorder._record_episode
+
+    def interrupted(folder, seed, settings):
+        return whole(folder, seed, settings) if seed < 2 else os.kill(os.getpid(), signal.SIGINT)
+    monkeypatch.setattr(recorder, "_record_episode", interrupted)
     with pytest.raises(KeyboardInterrupt):
         record_episodes(tmp_path, range(4), 12, progress=False, **TINY)
         time.sleep(1)
@@ -219,7 +203,8 @@ def test_an_interrupted_data_set_has_an_index(calls, tmp_path, monkeypatch):
 def test_one_folder_has_one_kind_of_episodes(calls, tmp_path):
     record_episodes(tmp_path / "a", [0], 12, progress=False, **TINY)
     before = files_below(tmp_path)
-    for options, parts in ((dict(num_frames=14), ("num_frames=12", "14")), (dict(levels=["map02"]), ("MAP01", "MAP02")), (dict(context=4), ("None", "4"))):
+    for options, parts in ((dict(num_frames=14), ("num_frames=12", "14")), (dict(levels=["map02"]), ("MAP01", "MAP02")),
+                           (dict(context=4), ("None", "4"))):
         with pytest.raises(ValueError) as error:
             record_episodes(tmp_path / "a", **(dict(seeds=[1], num_frames=12, progress=False) | TINY | options))
         assert_says(error.value, tmp_path / "a", "another folder", *parts)
@@ -235,19 +220,19 @@ def test_one_folder_has_one_kind_of_episodes(calls, tmp_path):
 
 
 def test_lost_walks_are_replaced(calls, tmp_path, monkeypatch):
-    engine = recording.record_doom
+    engine = recorder.record_doom
 
     def leaves(seed, *rest):
         frames, rows = engine(seed, *rest)
         if seed == 0:
-            raise recording._WalkLeft("the walk left")
+            raise recorder._WalkLeft("the walk left")
         return frames, rows * (1, *[seed > 2 ** 41] * 5)  # the second walk stands still
 
-    monkeypatch.setattr(recording, "record_doom", leaves)
+    monkeypatch.setattr(recorder, "record_doom", leaves)
     record_episodes(tmp_path, [0], 12, progress=False, **TINY)
     assert [seed for seed, *_ in calls] == [0, 2 ** 40, 2 ** 41, 3 * 2 ** 40]
     assert len({level for _, level, *_ in calls}) == 1 and len({start for *_, start in calls}) == 4
-    monkeypatch.setattr(recording, "record_doom", lambda *_: (_ for _ in ()).throw(recording._WalkLeft("the walk left")))
+    monkeypatch.setattr(recorder, "record_doom", lambda *_: (_ for _ in ()).throw(recorder._WalkLeft("the walk left")))
     with pytest.raises(ValueError) as error:
         record_episodes(tmp_path, [9], 12, progress=False, **TINY)
     assert_says(error.value, "seed 9", DOOM_LEVELS[9 % len(DOOM_LEVELS)], "12 frames", "other levels")
@@ -255,8 +240,12 @@ def test_lost_walks_are_replaced(calls, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("options, parts", [
-    (dict(seeds=[-1]), ("-1", "from 0")), (dict(seeds=[.5]), (".5", "whole")), (dict(levels=["E1M1"]), ("E1M1", "MAP01")), (dict(levels=[]), ("no levels",)),
-    (dict(workers=0), ("0 workers", "at least 1")), (dict(tries=0), ("0 tries", "at least 1")), (dict(tries=3), ("3 tries", "give a context")), (dict(context=12), ("context of 12", "more frames")), (dict(num_frames=0), ("0 frames", "at least"))])
+    (dict(seeds=[-1]), ("-1", "from 0")), (dict(seeds=[.5]), (".5", "whole")),
+    (dict(levels=["E1M1"]), ("E1M1", "MAP01")),
+    (dict(levels=[]), ("no levels",)),
+    (dict(workers=0), ("0 workers", "at least 1")), (dict(tries=0), ("0 tries", "at least 1")),
+    (dict(tries=3), ("3 tries", "give a context")), (dict(context=12), ("context of 12", "more frames")),
+    (dict(num_frames=0), ("0 frames", "at least"))])
 def test_data_sets_of_no_use(options, parts, calls, tmp_path):
     with pytest.raises(ValueError) as error:
         record_episodes(tmp_path / "new", **(dict(seeds=[0], num_frames=12, progress=False) | options))
@@ -264,82 +253,94 @@ def test_data_sets_of_no_use(options, parts, calls, tmp_path):
     assert files_below(tmp_path) == []
 
 
-# ---- a data set, with the engine -------------------------------------------------------------------------------------
+# ---- a data set, with the engine and its processes ------------------------------------------------------------------
 
-def test_the_number_of_workers_changes_nothing(doom, capsys):
-    record_episodes(doom / "one", [5, 6, 7], 12, 4, workers=1, progress=False, **TINY)
-    assert not main(["record", "--episodes", "3", "--seed", "5", "--frames", "12", "--context", "4", "--frames-per-action", "2", "--size", "16",
-                     "--workers", "2", "--out", str(doom / "two")])
-    assert_says(capsys.readouterr().out, "3 episodes", "36 frames", doom / "two")
-    names = files_below(doom / "one")
-    assert names == files_below(doom / "two") and len(names) == 8
+def test_the_number_of_workers_changes_nothing(doom):
+    for workers in (1, 2):
+        record_episodes(doom / str(workers), [5, 6], 12, 4, workers=workers, progress=False, **TINY)
+    names = files_below(doom / "1")
+    assert names == files_below(doom / "2") and len(names) == 6
     for name in names:
-        assert (doom / "one" / name).read_bytes() == (doom / "two" / name).read_bytes(), name
-    assert read_frames(doom / "one/000/005.frames").std() > 10
-    assert sorted(path.name for path in doom.iterdir()) == ["one", "two"]
+        assert (doom / "1" / name).read_bytes() == (doom / "2" / name).read_bytes(), name
+    assert read_frames(doom / "1/000/005.frames").std() > 10
+    assert sorted(path.name for path in doom.iterdir()) == ["1", "2"]  # the engine's own files are gone
 
 
-@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc")
-def test_an_interruption_leaves_nothing_behind(doom):
-    code = "import sys; from millivid.recording import record_episodes; record_episodes(sys.argv[1], range(9), 400, frames_per_action=2, image_size=16)"
+def running(mark):
+    "The processes, engines included, that carry this mark in their environment."
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if mark in path.read_bytes().decode(errors="replace").split("\0"):
+                found.append(int(path.parent.name))
+        except OSError:  # not ours, or over
+            pass
+    return found
+
+
+@PROCESSES
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_end_of_the_main_process_leaves_nothing_behind(end, doom):
+    code = ("import sys; from millivid.worlds.doom import record_episodes; "
+            "record_episodes(sys.argv[1], range(9), 150, frames_per_action=2, image_size=16)")
     mark = f"MILLIVID_TEST={doom}"
-
-    def running():
-        found = []
-        for path in Path("/proc").glob("[0-9]*/environ"):
-            try:
-                if mark in path.read_bytes().decode(errors="replace").split("\0"):
-                    found.append(int(path.parent.name))
-            except OSError:  # not ours, or over
-                pass
-        return found
-
-    process = subprocess.Popen([sys.executable, "-c", code, doom / "set"], env=os.environ | {"MILLIVID_TEST": str(doom)}, stderr=subprocess.PIPE, text=True)
-    deadline = time.time() + 300
-    while not list(doom.rglob("*.npy")):
-        assert time.time() < deadline and process.poll() is None
+    process = subprocess.Popen([sys.executable, "-c", code, doom / "set"], stderr=subprocess.DEVNULL,
+                               env=os.environ | {"MILLIVID_TEST": str(doom)})
+    deadline = time.time() + 240
+    try:
+        while not list(doom.rglob("*.npy")):
+            assert time.time() < deadline and process.poll() is None
+            time.sleep(.1)
+        assert len(running(mark)) >= 3  # this one, two workers, and perhaps their engines
+        process.send_signal(end)
+        process.wait(timeout=60)
+    finally:
+        process.kill()
+    while running(mark) and time.time() < deadline:
         time.sleep(.1)
-    assert len(running()) >= 3  # this one, two workers, and perhaps their engines
-    process.send_signal(signal.SIGINT)
-    assert "KeyboardInterrupt" in process.communicate(timeout=120)[1]
-    time.sleep(.5)
-    assert running() == []
-    index = read_index(doom / "set" / "index.json")
+    assert running(mark) == []
     whole = {str(path.relative_to(doom / "set").with_suffix("")) for path in doom.rglob("*.npy")}
-    assert set(index) <= whole and 1 <= len(whole) < 9
-    assert not [name for name in files_below(doom) if Path(name).name.startswith(".")]
-    assert json.loads((doom / "set" / "recording.json").read_text())["num_frames"] == 400
+    assert 1 <= len(whole) < 9
+    assert not [name for name in files_below(doom) if Path(name).name.startswith(".")]  # nothing half-written
+    assert json.loads((doom / "set" / "recording.json").read_text())["num_frames"] == 150
+    if end == signal.SIGINT:
+        assert set(read_index(doom / "set" / "index.json")) <= whole
+
+
+def test_a_worker_that_dies_is_told(doom):
+    settings = dict(num_frames=30, context=None, levels=DOOM_LEVELS, tries=1, **TINY)
+    episodes = recorder._record_in_processes(doom, list(range(40)), settings, 1)
+    next(episodes)
+    for process in recorder.multiprocessing.active_children():
+        process.kill()
+    with pytest.raises(ValueError) as error:
+        list(episodes)
+    assert_says(error.value, "process died", "call again")
 
 
 # ---- the command -----------------------------------------------------------------------------------------------------
 
-def message(capsys, *arguments):
-    "Run `millivid record`, which must fail. Returns its message: one line."
-    assert main(["record", *map(str, arguments)]) == 2
-    out, err = capsys.readouterr()
-    assert out == "" and len(err.strip().splitlines()) == 1
-    return err
+def test_the_command_records(doom):
+    done = run_millivid("record", "--episodes", 2, "--seed", 5, "--frames", 12, "--frames-per-action", 2, "--size", 16,
+                        "--out", doom / "set")
+    assert done.returncode == 0, done.stderr
+    assert_says(done.stdout, "2 episodes", doom / "set")
+    assert read_index(doom / "set" / "index.json") == {"000/005": 12, "000/006": 12}
 
 
 @pytest.mark.parametrize("arguments, parts", [
-    (("--size", 63), (63, "even")), (("--level", "MAP99"), ("MAP99", "MAP01")), (("--frames", 0), (0, "at least")), (("--out", "walk.txt"), ("walk.txt", "mp4")),
-    (("--episodes", 2), ("walk.mp4", "folder")), (("--context", 8), (8, "--episodes")),
-    (("--episodes", 2, "--out", "set", "--context", 200), ("context of 200", "more frames"))])
-def test_record_of_no_use(arguments, parts, doom, capsys):
-    assert_says(message(capsys, "--out", "walk.mp4", *arguments), *parts)
+    (("--size", 63), (63, "even")), (("--level", "MAP99"), ("MAP99", "MAP01")), (("--out", "walk.txt"), ("walk.txt",)),
+    (("--episodes", 2), ("walk.mp4", "folder")), (("--context", 8), (8, "--episodes"))])
+def test_commands_that_record_nothing(arguments, parts, doom):
+    done = run_millivid("record", "--out", "walk.mp4", *arguments)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert_says(done.stderr, *parts)
     assert files_below(doom) == []
 
 
-@pytest.mark.parametrize("arguments", [["--out", "walk.mp4"], ["--out", "set", "--episodes", "2"]])
-def test_record_without_vizdoom(arguments, tmp_path, capsys, monkeypatch):
+def test_recording_without_vizdoom(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "vizdoom", None)
-    monkeypatch.chdir(tmp_path)
-    assert_says(message(capsys, *arguments), "ViZDoom", "not installed", "pip install 'millivid[doom]'")
+    for record in (lambda: record_doom(1, 8), lambda: record_episodes(tmp_path / "set", [1], 8)):
+        with pytest.raises(ValueError, match="pip install"):
+            record()
     assert files_below(tmp_path) == []
-
-
-@pytest.mark.parametrize("crf", ["-5", "52"])
-def test_a_quality_that_h264_does_not_have(crf, tmp_path, capsys):
-    assert main(["record", "--crf", crf, "--out", str(tmp_path / "walk.mp4")]) == 2
-    assert_says(capsys.readouterr().err, f"--crf {crf}", "0 (lossless) to 51")
-    assert not files_below(tmp_path)

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from millivid.data import StepSampler
+from millivid.pipeline import MINI_EXPERIMENTS
 from millivid.release import write_actions, write_frames
 from millivid.tokenizer import MINI_TOKENIZER, Tokenizer
 from millivid.worlds.doom import DoomWorld
+from millivid.worlds.rooms import RoomWorld
 
 SHORT = dict(training=2, episodes=2, context=8, generated=16)
 
@@ -48,3 +51,44 @@ def test_an_index_writes_nothing_outside_of_its_folder(key, doom, tokenizer, tmp
     with pytest.raises(ValueError, match="leads out of the folder"):
         doom.walks(tokenizer, tmp_path / "a" / "b" / "tokenizer")
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["rooms", "doom"])
+def test_a_world_offers_walks_and_test_episodes(name, doom, tokenizer, tmp_path):
+    world = doom if name == "doom" else RoomWorld(tmp_path, **SHORT)
+    for walks in world.walks(tokenizer, tmp_path / "tokenizer"):
+        latents, actions = walks.sample(torch.Generator().manual_seed(0), 3, 20)
+        pyramid, channels = MINI_TOKENIZER.pyramid, MINI_TOKENIZER.latent_channels
+        assert latents.shape == (3, 20, pyramid.num_tokens, channels) and actions.shape == (3, 20, 6)
+        sampler = StepSampler(walks, MINI_EXPERIMENTS["millivid"].schedule(), pyramid)
+        assert sampler(torch.Generator().manual_seed(0), 2).values.shape[1] == 160
+    frames, actions, seen = world.test_episodes()
+    assert frames.shape == (2, 24, 64, 64, 3) and frames.dtype == np.uint8
+    assert actions.shape == (2, 24, 6) and seen.shape == (2, 16) and seen.dtype == bool
+
+
+def test_training_held_out_and_test_recordings_are_others(doom):
+    seeds = [set(seeds) for seeds, *_ in doom.parts.values()]
+    assert not (seeds[0] & seeds[1] or seeds[1] & seeds[2] or seeds[0] & seeds[2])
+    assert [context for *_, context in doom.parts.values()] == [None, None, 8]  # the overlap rule is for tests alone
+
+
+def test_views_that_come_back_count_as_seen(doom):
+    seen = doom.test_episodes()[2][0]
+    assert seen.nonzero()[0].tolist() == list(range(4, 12))  # of the places 0 to 11, the context saw 0 to 7
+
+
+def test_a_tokenizer_learns_from_recordings(doom):
+    draw = doom.images()
+    images = draw(torch.Generator().manual_seed(0), 40, False)
+    assert images.shape == (40, 3, 64, 64) and 0 <= images.min() < images.max() <= 1
+    assert torch.equal(images, draw(torch.Generator().manual_seed(0), 40, False))
+    assert not torch.equal(images, draw(torch.Generator().manual_seed(0), 40, True))
+
+
+def test_encoded_recordings_are_kept(doom, tokenizer, tmp_path):
+    folder = tmp_path / "tokenizer"
+    doom.walks(tokenizer, folder)
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.pyramid")}
+    doom.walks(tokenizer, folder)
+    assert len(before) == 4 and before == {path: path.stat().st_mtime_ns for path in folder.rglob("*.pyramid")}
