@@ -75,8 +75,9 @@ def first_failure(folder, module=None) -> str | None:
                           env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder)})
     if done.returncode == 0:
         return None
-    found = re.search(r"^(?:FAILED|ERROR) (?:tests/)?(\S+)", done.stdout, re.MULTILINE)
-    return found[1] if found else f"pytest ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+    if done.returncode != 1:  # not a failing test: the tests did not run
+        raise SystemExit(f"pytest ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return re.search(r"^(?:FAILED|ERROR) (?:tests/)?(\S+)", done.stdout, re.MULTILINE)[1]
 
 
 def main(modules):
