@@ -17,8 +17,9 @@ demo: $(STAMP) ## Make a video with the weights in the package (more options: AR
 	@$(BIN)/millivid demo $(ARGS)
 
 test: $(STAMP) ## Check the package and every notebook
-	@echo "== 1/4 ruff: undefined names and the like"
+	@echo "== 1/4 ruff: undefined names and the like, lines that are too long to read"
 	@$(BIN)/ruff check millivid tests
+	@$(BIN)/ruff check --select E501 --no-cache nbs tests
 	@echo "== 2/4 the package is what the notebooks export, the notebooks are clean"
 	@$(BIN)/python tests/check_notebooks.py
 	@echo "== 3/4 the notebooks run, $(WORKERS) at a time"
@@ -46,5 +47,5 @@ $(STAMP): pyproject.toml constraints.txt
 	  { echo "$(PYTHON) cannot make virtual environments. On Debian and Ubuntu: sudo apt install python3-venv" >&2; exit 1; }
 	@echo "Setting up .venv (only the first time, and when pyproject.toml or constraints.txt changes)"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev,doom]'
 	@touch $@

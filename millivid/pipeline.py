@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['METHODS', 'PAPER_TOKENIZERS', 'PAPER_EXPERIMENTS', 'MINI_EXPERIMENTS', 'PACKAGED', 'Experiment', 'check_experiment', 'weights_folder', 'read_settings', 'read_weights', 'check_size', 'load_tokenizer', 'save_weights', 'save_tokenizer', 'Pipeline']
 
-# %% ../nbs/00_pipeline.ipynb #e275ba75
+# %% ../nbs/00_pipeline.ipynb #a9f27dbc
 import copy
 import json
 import math
@@ -168,8 +168,8 @@ def weights_folder(
         try:
             folder = Path(snapshot_download(str(name), allow_patterns=["*.json", "*.safetensors", "README.md"]))
         except (OSError, ValueError, HTTPError) as error:
-            raise MissingFileError(f"no weights named {str(name)!r}: it is no folder here, and it could not be had from "
-                                   f"the Hub ({first_line(error)}): check the name, the network and the disk") from None
+            raise MissingFileError(f"no weights named {str(name)!r}: no folder here, and the Hub does not give them "
+                                   f"({first_line(error)}): check the name, the network and the disk") from None
     packaged = ", ".join(sorted(path.name for path in PACKAGED.glob("*/"))) or "nothing"
     if not folder.is_dir():
         raise MissingFileError(f"no weights named {str(name)!r}: it is no folder here, and the package has {packaged}")
@@ -217,8 +217,9 @@ def read_weights(folder: Path, make_model, device="cpu"):
         model = make_model(sum(map(math.prod, shapes.values())))
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     wrong = [name for name in sorted({*shapes, *expected}) if shapes.get(name) != expected.get(name)]
-    require(not wrong, f"the weights in {folder} do not fit its settings, first at {wrong and wrong[0]}: the file has "
-            f"{wrong and shapes.get(wrong[0], 'nothing')}, the settings want {wrong and expected.get(wrong[0], 'nothing')}")
+    for name in wrong:
+        raise UserError(f"the weights in {folder} do not fit its settings, first at {name}: the file has "
+                        f"{shapes.get(name, 'nothing')}, the settings want {expected.get(name, 'nothing')}")
     model.load_state_dict({name: value.float() for name, value in load_file(path).items()}, assign=True)
     return model.requires_grad_(True).eval().to(choose_device(device))
 
@@ -278,7 +279,7 @@ class Pipeline:
         `action_rows` makes of them. Settings as in `generate`. Returns uint8 (frames + new frames, height, width, 3);
         the given frames are as they were. Raises UserError as `generate`.
         """
-        require(self.tokenizer is not None, "this pipeline has no tokenizer: give one, Pipeline(model, experiment, tokenizer)")
+        require(self.tokenizer is not None, "this pipeline has no tokenizer: Pipeline(model, experiment, tokenizer)")
         actions = actions if np.ndim(actions) == 2 else action_rows(actions, frames_per_action)
         latents = encode_frames(self.tokenizer, frames)[None]
         made = self.generate(latents, torch.as_tensor(actions)[None], len(frames), len(actions), **settings)
@@ -288,7 +289,7 @@ class Pipeline:
     @torch.no_grad()
     def generate(self, latents, actions, start, end, num_inference_steps=None, seeds=None, progress=True, schedule=None,
                  guidance_scale=None, **settings):
-        """Continue videos, in latents: (batch, frames, tokens, channels), actions (batch, frames, 6), frames [start, end).
+        """Continue videos: latents (batch, frames, tokens, channels), actions (batch, frames, 6), frames [start, end).
 
         num_inference_steps counts the noise levels of the sampler, default the model's own; seeds has one number per
         video; schedule is another `Schedule`, or a drawing for `schedule_from_text`; other settings are those of
@@ -304,7 +305,7 @@ class Pipeline:
         settings |= dict(num_inference_steps=num_inference_steps or experiment.num_inference_steps, seeds=seeds,
                          progress=progress, autocast=settings.get("autocast", device.type != "cpu"))
         if framepack:
-            require(schedule is None and guidance_scale in (None, 1), "FramePack has neither another schedule nor guidance")
+            require(schedule is None and guidance_scale in (None, 1), "FramePack takes no schedule and no guidance")
             whole = end + (start - end) % new  # the last ones are cut off again
             _, actions = padded_video(latents, actions, start, whole)
             return generate_framepack(self.model, latents, actions, pyramid, start, whole, **settings)[:, :end]
@@ -338,7 +339,7 @@ class Pipeline:
         return cls(model, experiment, tokenizer if fits else None)
 
     def save_pretrained(self, folder, card: str = ""):
-        "Save weights in half precision with their settings; `from_pretrained` reads them back. `card`: what README.md says."
+        "Save weights in half precision with their settings; `from_pretrained` reads them. `card`: README.md's text."
         save_weights(self.model, folder, card)
         write_atomically(Path(folder) / "experiment.json",
                          lambda path: path.write_text(json.dumps(asdict(self.experiment), indent=1)))

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from .basics import require
 from .diffusion import ddim_sample
 from .pyramid import PyramidConfig
-from .schedule import DENOISED, Schedule
+from .schedule import DENOISED, Schedule, check_schedule
 from .video import FramePackModel, gather_tokens, step_indices, write_tokens
 
 # %% ../nbs/08_rollout.ipynb #c4437752
@@ -36,8 +36,8 @@ def check_video(latents, actions, seeds, start, end, tokens, channels=None):
     require(latents.ndim == 4 and len(latents) > 0 and latents.is_floating_point() and latents.shape[2] in tokens
             and channels in (None, latents.shape[3]),
             f"latents of shape {tuple(latents.shape)} and type {latents.dtype}: expected floats (videos, frames, "
-            f"{' or '.join(map(str, tokens))} tokens, {channels or 'any number of'} channels); encode the frames with the "
-            "tokenizer of this model")
+            f"{' or '.join(map(str, tokens))} tokens, {channels or 'any number of'} channels); encode the frames with "
+            "the tokenizer of this model")
     require(latents.shape[1] >= start, f"{latents.shape[1]} frames were given, but generation starts at frame {start}: "
             f"give at least {start} context frames")
     require(actions.ndim == 3 and len(actions) == len(latents) and actions.shape[1] >= end and actions.shape[2] == 6,
@@ -49,7 +49,7 @@ def check_video(latents, actions, seeds, start, end, tokens, channels=None):
 # %% ../nbs/08_rollout.ipynb #9afbeeb2
 @torch.no_grad()
 def generate(
-    model,  # VideoModel
+    model,  # VideoModel, or any callable (x_t, t, tokens, conditional) -> v
     latents: torch.Tensor,  # (batch, frames >= start, tokens, channels): only the frames before `start` are read
     actions: torch.Tensor,  # (batch, frames >= end, 6): the actions of context AND generated frames
     schedule: Schedule,
@@ -72,17 +72,20 @@ def generate(
     that no step denoised are zero. Raises UserError where the context is too short for the schedule, where schedule
     and pyramid do not fit, and for latents, actions or seeds of another shape.
     """
+    check_schedule(schedule)
     check_video(latents, actions, seeds, start, end, [pyramid.num_tokens])
-    plan, indices, coordinates = rollout_plan(schedule, start, end), step_indices(schedule, pyramid), pyramid.coordinates()
+    indices, coordinates = step_indices(schedule, pyramid), pyramid.coordinates()
+    plan, prepare = rollout_plan(schedule, start, end), getattr(model, "prepare_sampling", lambda tokens: tokens)
     video, actions = padded_video(latents, actions, start, plan[-1][1] + schedule.chunk_frames)
     noise = noise or VideoNoise(range(len(latents)) if seeds is None else seeds)
     for step, first in tqdm(plan, desc=schedule.name, unit="step", disable=not progress):
         tokens = gather_tokens(video, actions, indices[step], coordinates, first)
         eps = noise(*tokens.values.shape[1:]).to(video.device)
         with torch.autocast(video.device.type, torch.bfloat16, enabled=autocast):
-            known = model.prepare_sampling(tokens)  # whatever does not depend on the noise: once a step
-            x, _ = ddim_sample(lambda x_t, t, conditional: model(x_t, t, known, conditional), tokens.values, tokens.is_target,
-                               eps, num_inference_steps, guidance_scale, shift, evaluate_last=evaluate_last)
+            known = prepare(tokens)  # whatever does not depend on the noise: once a step
+            x, _ = ddim_sample(lambda x_t, t, conditional: model(x_t, t, known, conditional), tokens.values,
+                               tokens.is_target, eps, num_inference_steps, guidance_scale, shift,
+                               evaluate_last=evaluate_last)
         write_tokens(video, x, indices[step], first)
         if on_step:
             on_step(step, first, video)
@@ -143,8 +146,8 @@ def generate_framepack(
         with torch.autocast(grid.device.type, torch.bfloat16, enabled=autocast):
             known = model.prepare_sampling(model.tokens(actions[:, clip], rows, columns))
             predict = framepack_predictor(model, actions[:, clip], grid.shape[2:], known)
-            x, e = ddim_sample(predict, grid[:, clip].flatten(2), is_target, eps[:, clip].flatten(2), num_inference_steps,
-                               shift=shift, evaluate_last=evaluate_last)
+            x, e = ddim_sample(predict, grid[:, clip].flatten(2), is_target, eps[:, clip].flatten(2),
+                               num_inference_steps, shift=shift, evaluate_last=evaluate_last)
         grid[:, clip.stop - fresh:clip.stop] = x[:, context:].unflatten(2, grid.shape[2:])
         eps[:, clip.stop - fresh:clip.stop] = e[:, context:].unflatten(2, grid.shape[2:])
         if on_step:

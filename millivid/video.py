@@ -241,9 +241,10 @@ class VideoTransformer(nn.Module):
         self.pose_head = nn.Linear(width, features) if config.pose_head else None
 
     def transform(self, embedded, t, step: PreparedStep, conditional, with_pose_error=False):
-        """Predict v for embedded tokens (batch, tokens, width), noise levels t (batch, tokens), conditional bool (batch,).
+        """Predict v for embedded tokens (batch, tokens, width) at noise levels t (batch, tokens).
 
-        Returns v (batch, tokens, channels) and the error of the pose head, 0 where there is none or it is not asked.
+        conditional bool (batch,): False masks the actions. Returns v (batch, tokens, channels) and the error of the
+        pose head, 0 where there is none or it is not asked.
         """
         x, pose_error = embedded + step.position, 0.
         if step.odometry is not None:
@@ -328,7 +329,7 @@ class FramePackModel(VideoTransformer, PyTorchModelHubMixin, **_CARD):
     def __init__(self, config: VideoConfig):
         super().__init__(config)
         require(len(config.framepack_context) == config.num_levels and config.framepack_denoised >= 1,
-                f"framepack_context {config.framepack_context} and framepack_denoised {config.framepack_denoised} do not "
+                f"framepack_context {config.framepack_context}, framepack_denoised {config.framepack_denoised} do not "
                 f"describe a FramePack model: give one number of context frames for each of the {config.num_levels} "
                 "levels, and at least 1 denoised frame")
         self.patchify = nn.ModuleList(nn.Linear(config.latent_channels * 4 ** level, config.transformer.width)

@@ -13,7 +13,9 @@ from millivid.schedule import full_resolution_schedule, millivid_schedule
 from millivid.tokenizer import Tokenizer, TokenizerConfig
 from millivid.video import FramePackModel, VideoConfig, VideoModel
 
-torch.set_num_threads(1)  # small models gain little from more, and threads that wait for each other lose much on a busy machine
+torch.set_num_threads(
+    1
+)  # small models gain little from more, and threads that wait for each other lose much on a busy machine
 settings.register_profile("millivid", deadline=None, max_examples=25, derandomize=True)
 settings.load_profile("millivid")
 
@@ -33,8 +35,13 @@ def video_model():
 @pytest.fixture(scope="session")
 def framepack_model():
     "A FramePack model with random weights: six context frames, two denoised ones."
-    return randomised(FramePackModel(VideoConfig(4, PYRAMID.num_levels, TRANSFORMER, odometry=True,
-                                                 framepack_context=(1, 1, 4), framepack_denoised=2)))
+    return randomised(
+        FramePackModel(
+            VideoConfig(
+                4, PYRAMID.num_levels, TRANSFORMER, odometry=True, framepack_context=(1, 1, 4), framepack_denoised=2
+            )
+        )
+    )
 
 
 @pytest.fixture(scope="session")

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import PYRAMID, TRANSFORMER, random_video, randomised
 
-from millivid.data import training_tokens
+from millivid.video import training_tokens
 from millivid.layers import DiTBlock, TimeEmbedding, TransformerBlock, attend, image_position_embedding, layer_norm
 from millivid.layers import video_position_embedding
-from millivid.rollout import gather_tokens, step_indices
+from millivid.video import gather_tokens, step_indices
 from millivid.schedule import millivid_schedule
-from millivid.video import FramePackModel, Tokens, VideoConfig, VideoModel, condition_rows
+from millivid.video import FramePackModel, Tokens, VideoConfig, VideoModel, condition_rows, pose_features
 
 
 @pytest.fixture
@@ -25,21 +25,24 @@ def tokens(schedule):
 @pytest.fixture
 def t(tokens, generator):
     "Noise levels: another one for every token of the first video, one for all of the second."
-    return torch.stack([torch.rand(tokens.roles.shape[1], generator=generator), torch.full(tokens.roles.shape[1:], .3)])
+    return torch.stack(
+        [torch.rand(tokens.roles.shape[1], generator=generator), torch.full(tokens.roles.shape[1:], 0.3)]
+    )
 
 
 def changed(tokens, **what):
     return Tokens(**{**vars(tokens), **what})
 
 
-# ---- layers ----------------------------------------------------------------------------------------------------------
+# ---- layers --------------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-6), (torch.bfloat16, 3e-2)])
 @pytest.mark.parametrize("masked", [False, True])
 def test_attention_is_softmax_of_scaled_products(dtype, tolerance, masked, generator):
     q, k, v = (torch.randn(2, 3, 7, 8, generator=generator) for _ in range(3))
-    mask = torch.rand(2, 1, 1, 7, generator=generator) > .3 if masked else None
-    scores = torch.einsum("bhid,bhjd->bhij", q, k) / 8 ** .5
+    mask = torch.rand(2, 1, 1, 7, generator=generator) > 0.3 if masked else None
+    scores = torch.einsum("bhid,bhjd->bhij", q, k) / 8**0.5
     if masked:
         scores = scores + torch.log(mask.float())
     ours = attend(q.to(dtype), k.to(dtype), v.to(dtype), mask)
@@ -55,10 +58,12 @@ def test_new_dit_blocks_and_models_change_nothing(generator):
 @given(st.integers(2, 12), st.integers(0, 500))
 def test_position_embeddings_tell_positions_apart(quarter, far):
     grid = torch.cartesian_prod(torch.arange(6), torch.arange(6))
-    for codes in (image_position_embedding(grid, 4 * quarter),
-                  video_position_embedding(F.pad(grid, (1, 0), value=far), 6 * quarter)):
+    for codes in (
+        image_position_embedding(grid, 4 * quarter),
+        video_position_embedding(F.pad(grid, (1, 0), value=far), 6 * quarter),
+    ):
         distance = torch.cdist(codes, codes) + torch.eye(len(grid))
-        assert codes.abs().max() <= 1 and distance.min() > .05
+        assert codes.abs().max() <= 1 and distance.min() > 0.05
 
 
 def test_time_embedding_tells_noise_levels_apart():
@@ -68,7 +73,7 @@ def test_time_embedding_tells_noise_levels_apart():
 
 @pytest.mark.parametrize("rows_per_token, masked", [(True, False), (True, True), (False, False)])
 def test_a_block_for_a_few_tokens_equals_their_rows_of_the_whole(rows_per_token, masked, generator):
-    block, targets = randomised(DiTBlock(TRANSFORMER), scale=.3), torch.tensor([6, 1, 5])
+    block, targets = randomised(DiTBlock(TRANSFORMER), scale=0.3), torch.tensor([6, 1, 5])
     index = torch.randint(2, (2, 7), generator=generator) if rows_per_token else None
     mask = (torch.arange(7) != 4).view(1, 1, 1, 7) if masked else None
     results = []
@@ -85,19 +90,21 @@ def test_a_block_for_a_few_tokens_equals_their_rows_of_the_whole(rows_per_token,
         torch.testing.assert_close(few, whole, rtol=1e-5, atol=1e-5)
 
 
-# ---- one condition per distinct row ----------------------------------------------------------------------------------
+# ---- one condition per distinct row --------------------------------------------------------------------------------
+
 
 @given(st.integers(1, 3), st.integers(1, 20), st.integers(0, 1000))
 def test_condition_rows_stand_for_every_token(batch, count, seed):
     generator = torch.Generator().manual_seed(seed)
     t = torch.randint(3, (batch, count), generator=generator) / 3
     level = torch.randint(4, (batch, count), generator=generator)
-    action = torch.randint(-1, 3, (batch, count), generator=generator)
-    *rows, index = condition_rows(t, level, action)
-    for row, per_token in zip(rows, (t, level, action)):
+    action, masked = (torch.randint(high, (batch, count), generator=generator) for high in (3, 2))
+    *rows, index, first = condition_rows(t, level, action, masked)
+    for row, per_token in zip(rows, (t, level, action, masked)):
         assert torch.equal(row[index], per_token)
-    triples = list(zip(*(row.tolist() for row in rows)))
-    assert len(triples) == len(set(triples)) == index.max() + 1  # each is there once
+    conditions = list(zip(*(row.tolist() for row in rows)))
+    assert len(conditions) == len(set(conditions)) == index.max() + 1  # each is there once
+    assert torch.equal(index.flatten()[first], torch.arange(len(first)))  # and `first` is a token that has it
 
 
 def plain_forward(model, x_t, t, tokens, conditional):
@@ -127,7 +134,8 @@ def test_rows_give_the_same_numbers_as_a_condition_per_token(tokens, t):
         torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-6)
 
 
-# ---- what the prediction depends on ----------------------------------------------------------------------------------
+# ---- what the prediction depends on --------------------------------------------------------------------------------
+
 
 def test_order_of_tokens_does_not_matter(video_model, tokens, t, generator):
     order = torch.randperm(t.shape[1], generator=generator)
@@ -147,7 +155,12 @@ def test_absolute_time_place_and_heading_do_not_matter(video_model, tokens, t):
 
 @pytest.mark.parametrize("what", ["x_t", "t", "frame", "level", "action", "pose"])
 def test_everything_else_does_matter(video_model, tokens, t, what):
-    x_t, times, coordinates, actions = tokens.values.clone(), t.clone(), tokens.coordinates.clone(), tokens.actions.clone()
+    x_t, times, coordinates, actions = (
+        tokens.values.clone(),
+        t.clone(),
+        tokens.coordinates.clone(),
+        tokens.actions.clone(),
+    )
     if what == "x_t":
         x_t[:, -1] += 1
     elif what == "t":
@@ -180,18 +193,19 @@ def test_padding_changes_nothing(video_model):
     latents, actions = random_video(2, uneven.chunk_frames)
     alone = training_tokens(latents[:1], actions[:1], [short], PYRAMID.coordinates())
     beside = training_tokens(latents, actions, [short, long], PYRAMID.coordinates())
-    assert (beside.roles[0, len(short.role):] == 0).all()
-    predict = [video_model(tokens.values, torch.full(tokens.roles.shape, .5), tokens) for tokens in (alone, beside)]
-    torch.testing.assert_close(predict[1][:1, :len(short.role)], predict[0])
+    assert (beside.roles[0, len(short.role) :] == 0).all()
+    predict = [video_model(tokens.values, torch.full(tokens.roles.shape, 0.5), tokens) for tokens in (alone, beside)]
+    torch.testing.assert_close(predict[1][:1, : len(short.role)], predict[0])
 
 
-# ---- FramePack -------------------------------------------------------------------------------------------------------
+# ---- FramePack -----------------------------------------------------------------------------------------------------
+
 
 def framepack_input(model, seed=0):
     frames = model.context_frames + model.config.framepack_denoised
     latents, actions = random_video(2, frames, seed=seed)
     grid = latents[:, :, PYRAMID.level_slice(0)].transpose(2, 3).unflatten(3, PYRAMID.grid_shape(0))
-    return grid, torch.full(grid.shape[:2], .4), actions
+    return grid, torch.full(grid.shape[:2], 0.4), actions
 
 
 def test_framepack_predicts_its_denoised_frames(framepack_model):
@@ -223,3 +237,34 @@ def test_models_keep_their_settings_when_saved(tmp_path):
     assert again.config == config
     inputs = framepack_input(model)
     assert torch.equal(again(*inputs), model(*inputs))
+
+
+# ---- what is prepared once for all passes of a sampler --------------------------------------
+
+
+@pytest.mark.parametrize("conditional", [True, False])
+def test_a_prepared_step_gives_the_same_v_for_denoised_tokens(video_model, schedule, conditional):
+    from tiny import PYRAMID, random_video
+
+    latents, actions = random_video(2, schedule.chunk_frames)
+    yes = torch.full((2,), conditional)
+    for index in step_indices(schedule, PYRAMID):
+        tokens = gather_tokens(latents, actions, index, PYRAMID.coordinates())
+        t = torch.where(tokens.is_target, 0.6, 0.0 if conditional else 1.0)
+        known = video_model.prepare_sampling(tokens)
+        quick, whole = video_model(tokens.values, t, known, yes), video_model(tokens.values, t, tokens, yes)
+        is_target = tokens.is_target[0]
+        torch.testing.assert_close(quick[:, is_target], whole[:, is_target], atol=1e-5, rtol=1e-5)
+        assert not quick[:, ~is_target].any()
+
+
+def test_wider_pose_features_tell_places_apart_that_narrow_ones_confuse():
+    "Defect 2 of the package's review: places 8 moves apart had the same features."
+    here, there = torch.zeros(3), torch.tensor([8.0, 0.0, 0.0])
+    torch.testing.assert_close(pose_features(here), pose_features(there), atol=1e-5, rtol=0)
+    assert (pose_features(here, 64) - pose_features(there, 64)).norm() > 0.5
+    assert len(pose_features(here)) == 18  # what weights of version 0.1 were trained with
+    assert (
+        VideoModel(VideoConfig(4, 3, TRANSFORMER, odometry=True, pose_wave=64)).odometry_embedding.linear.in_features
+        == 30
+    )

@@ -1,9 +1,9 @@
 """Does the package compute what the authors' release computes?
 
 Set MILLIVID_REFERENCE_VECTORS to a folder with recorded inputs and results of the release (its README.md explains every
-array). Sizes, settings, weights and the names of cases come from there; the last test fails if an array was left out. The
-release lets padding take part in attention and in frame numbers, a defect: our models give the same numbers where padding
-is declared to be real, and only there.
+array). Sizes, settings, weights and the names of cases come from there; the last test fails if an array was left out.
+The release lets padding take part in attention and in frame numbers, a defect: our models give the same numbers where
+padding is declared to be real, and only there.
 """
 
 import json
@@ -21,38 +21,55 @@ import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file
 
-from millivid.data import training_tokens
 from millivid.diffusion import add_noise, alpha_sigma, ddim_sample, log_snr, predict_x0_eps, token_times
 from millivid.layers import TRANSFORMER_SIZES, image_position_embedding, time_features, video_position_embedding
 from millivid.pipeline import PAPER_EXPERIMENTS, PAPER_TOKENIZERS
 from millivid.pyramid import PyramidConfig, images_from_patches, pyramid_patches
-from millivid.release import ACTION_CHANNELS, LatentVideos, clip_order, extend_actions, load_release
-from millivid.release import pyramid_num_frames, pyramid_row_bytes, read_checkpoint, read_frames, read_index
+from millivid.release import ACTION_CHANNELS, LatentVideos, clip_order, extend_actions, load_release_model
+from millivid.release import (
+    load_release_tokenizer,
+    pyramid_num_frames,
+    pyramid_row_bytes,
+    read_checkpoint,
+    read_frames,
+    read_index,
+)
 from millivid.release import read_pyramid, release_name, release_state_dict, save_release, split_videos
 from millivid.release import write_frames, write_pyramid
-from millivid.rollout import StepIndex, gather_tokens, generate, generate_framepack, step_indices, write_tokens
+from millivid.rollout import generate, generate_framepack
 from millivid.schedule import DENOISED, Schedule, framepack_schedule, full_resolution_schedule, millivid_schedule
 from millivid.schedule import upscale_schedule
 from millivid.tokenizer import Tokenizer, tokenizer_loss
 from millivid.training import framepack_loss, video_loss
-from millivid.video import Tokens, relative_coordinates
+from millivid.video import StepIndex, Tokens, gather_tokens, relative_coordinates, step_indices, training_tokens
+from millivid.video import write_tokens
 
 if not os.environ.get("MILLIVID_REFERENCE_VECTORS"):
     pytest.skip("MILLIVID_REFERENCE_VECTORS names no folder with vectors of the release", allow_module_level=True)
 FOLDER = Path(os.environ["MILLIVID_REFERENCE_VECTORS"])
 
-SINGLE, ROLLOUT, GRADIENT = 1e-5, 1e-4, 1e-4  # absolute, absolute, relative
+SINGLE, ROLLOUT, GRADIENT = 1e-5, 1e-5, 1e-5  # absolute, absolute, relative; measured: 3e-6, 2e-6, 1e-6
 EXAMPLES, EXPECTED = "formats/dataset_examples", "formats/expected"
-INPUTS = {  # file -> names of what the release was given, or drew at random; everything else is a result, to be compared
-    "noise_schedule": "t", "embeddings": r"time\.t|.*indices.*", "actions": r".*\.(input|num_out)",
-    "select_tokens": r"tokens|action_rows|.*\.window_start",
-    "scatter": r"keys\.indices|.*\.(source_.*|target_indices|target_values_before)",
+INPUTS = {  # file -> names of what the release was given, or drew at random; all else is a result, to be compared
+    "noise_schedule": "t",
+    "embeddings": r"time\.t|.*indices.*",
+    "actions": r".*\.(input|num_out)",
+    "select_tokens": r"tokens|frame_actions|.*\.window_start",
     "tiny_io": r"ae\.(images|.*_draw|decoder_mixed_levels|decoder_dense_(input|level))|decode\..*\.frame_index"
-               r"|video\.(tokens|action_rows)|framepack\.(latents|(forward|denoise|loss)\.(x|t|latents|actions))"
-               r"|universal\.(forward\w*\.(x|t|conditioning_mask|step_and_window_start)|loss_.*\.(steps|window_start))"
-               r"|universal\.(forward_random|denoise)\.(x|t_scalar|indices|actions|roles)|.*\.(eps|t_draw|\w*dropout\w*)"}
-EXCEPTIONS = {r"actions:.*\.one_random_tail_channel0": "drawn at random, and its generator was not recorded"}
-RAN, GIVEN, COMPARED, IN_PART = set(), set(), {}, []  # tests; inputs; compared -> its difference; not compared as a whole
+    r"|video\.(tokens|frame_actions)|framepack\.(latents|(forward|denoise|loss)\.(x|t|latents|actions))"
+    r"|universal\.(forward\w*\.(x|t|conditioning_mask|step_and_window_start)|loss_.*\.(steps|window_start))"
+    r"|universal\.(forward_random|denoise)\.(x|t_scalar|indices|actions|roles)|.*\.(eps|t_draw|\w*dropout\w*)",
+}
+EXCEPTIONS = {
+    r"actions:.*\.one_random_tail_channel0": "drawn at random, and its generator was not recorded",
+    "scatter:.*": "the release keeps lists of tokens and finds places by coordinate; our tokens have places",
+}
+RAN, GIVEN, COMPARED, IN_PART = (
+    set(),
+    set(),
+    {},
+    [],
+)  # tests; inputs; compared -> its difference; not compared as a whole
 
 
 @lru_cache
@@ -76,8 +93,8 @@ def given(file, name):
     return torch.tensor(arrays(file)[name])
 
 
-def compare(ours, file, name, tolerance=0., relative=0., part=..., share=1.):
-    """Our result must have the recorded shape, and the recorded values within a tolerance (a number, or a callable of them).
+def compare(ours, file, name, tolerance=0.0, relative=0.0, part=..., share=1.0):
+    """Our result must have the recorded shape, and the recorded values within a tolerance (number or callable of them).
 
     `part` says which part of the record has a counterpart, `share` how many values may differ at all.
     """
@@ -89,8 +106,12 @@ def compare(ours, file, name, tolerance=0., relative=0., part=..., share=1.):
     difference = np.abs(ours - theirs)
     off = ~(difference <= (tolerance(theirs) if callable(tolerance) else tolerance) + relative * np.abs(theirs))
     assert not off.any(), f"{file}:{name}: {off.sum()} of {off.size} values are off, by up to {difference.max()}"
-    assert (difference > 0).sum() <= share * off.size, f"{file}:{name}: {(difference > 0).mean():.2%} of the values differ"
-    COMPARED[file, name] = float((difference / np.maximum(np.abs(theirs), 1e-30) if relative else difference).max(initial=0))
+    assert (difference > 0).sum() <= share * off.size, (
+        f"{file}:{name}: {(difference > 0).mean():.2%} of the values differ"
+    )
+    COMPARED[file, name] = float(
+        (difference / np.maximum(np.abs(theirs), 1e-30) if relative else difference).max(initial=0)
+    )
     IN_PART.extend([] if part is ... else [f"{file}:{name}"])
 
 
@@ -112,13 +133,16 @@ def recorded(name):
 
 
 def weights(kind):
-    return {name.removeprefix(f"{kind}/"): value.clone() for name, value in WEIGHTS.items() if name.startswith(f"{kind}/")}
+    return {
+        name.removeprefix(f"{kind}/"): value.clone() for name, value in WEIGHTS.items() if name.startswith(f"{kind}/")
+    }
 
 
 def load(kind, cascaded=False, framepack=next(iter(FRAMEPACK_RUNS.values()))):
     "One of the release's tiny models."
-    return load_release(weights(kind), SIZES["image_shape"], SIZES["patch_shape"], cascaded, framepack["num_context_frames"],
-                        framepack["num_denoised_frames"])
+    if kind == "autoencoder":
+        return load_release_tokenizer(weights(kind), SIZES["image_shape"], SIZES["patch_shape"], cascaded)
+    return load_release_model(weights(kind), framepack["num_context_frames"], framepack["num_denoised_frames"])
 
 
 def build(settings, tokens_per_level):
@@ -164,7 +188,7 @@ def as_list(video, index, start=0):
 
 def recorded_video(file="tiny_io", prefix="video."):
     "A video from a list of all its tokens, which has our order."
-    actions = given(file, f"{prefix}action_rows")
+    actions = given(file, f"{prefix}frame_actions")
     index = everything(actions.shape[1])
     video = as_video(given(file, f"{prefix}tokens"), index)
     compare(gather_tokens(video, actions, index, PYRAMID.coordinates()).coordinates[0], file, f"{prefix}indices")
@@ -177,7 +201,12 @@ def padded_step(latents, actions, schedule, steps, pyramid=PYRAMID, start=0):
     steps = [indices[step] for step in (*steps, schedule.step_tokens.argmax())]
     tokens = training_tokens(latents[rows, start:end], actions[rows, start:end], steps, pyramid.coordinates())
     real = (tokens.roles > 0)[..., None]  # padding has role 0, and what else our padding holds does not matter
-    parts = tokens.values, (tokens.coordinates + torch.tensor([start, 0, 0, 0])) * real, tokens.actions * real, tokens.roles
+    parts = (
+        tokens.values,
+        (tokens.coordinates + torch.tensor([start, 0, 0, 0])) * real,
+        tokens.actions * real,
+        tokens.roles,
+    )
     return Tokens(*(part[:-1] for part in parts))
 
 
@@ -190,14 +219,20 @@ def compare_tokens(tokens, file, prefix, values=None):
 
 def as_if_real(model):
     "The release's defect: padding is a token like all others."
-    return lambda x_t, t, tokens, conditional: model(x_t, t, replace(tokens, roles=tokens.roles.clamp(min=1)), conditional)
+
+    def loud(x_t, t, tokens, conditional, **settings):
+        return model(x_t, t, replace(tokens, roles=tokens.roles.clamp(min=1)), conditional, **settings)
+
+    loud.training = model.training
+    return loud
 
 
 # ---- schedules -------------------------------------------------------------------------------------------------------
 
+
 def recorded_schedule(name):
     about = read_json("schedules")[name]
-    return about, build(about["strategy"], tuple(about["base_num_tokens"] // 4 ** i for i in range(about["num_levels"])))
+    return about, build(about["strategy"], tuple(about["base_num_tokens"] // 4**i for i in range(about["num_levels"])))
 
 
 @pytest.mark.parametrize("name", read_json("schedules"))
@@ -208,15 +243,22 @@ def test_schedule(name):
     compare(schedule.probabilities.cumsum(), "schedules", f"{name}.cdf", 1e-12)
     assert schedule.probabilities.cumsum().tolist() == pytest.approx(about["cdf"], abs=1e-12)
     assert list(schedule.groups) == [group or 0 for group in about["sampling_group"]]  # null where there is one step
-    ours = dict(num_tokens=schedule.step_tokens.tolist(), num_steps=schedule.num_steps, num_levels=schedule.num_levels,
-                max_num_tokens=schedule.max_tokens, requires_attention_masking=is_uneven(schedule),
-                chunk_num_frames=schedule.chunk_frames, chunk_denoising_start=schedule.context_frames,
-                num_clipped_frames=schedule.clipped_frames)
+    ours = dict(
+        num_tokens=schedule.step_tokens.tolist(),
+        num_steps=schedule.num_steps,
+        num_levels=schedule.num_levels,
+        max_num_tokens=schedule.max_tokens,
+        requires_attention_masking=is_uneven(schedule),
+        chunk_num_frames=schedule.chunk_frames,
+        chunk_denoising_start=schedule.context_frames,
+        num_clipped_frames=schedule.clipped_frames,
+    )
     assert ours == {key: about[key] for key in ours}
 
 
-@pytest.mark.parametrize("name, call", [(name, call) for name in read_json("schedules")
-                                        for call in read_json("schedules")[name]["rollouts"]])
+@pytest.mark.parametrize(
+    "name, call", [(name, call) for name in read_json("schedules") for call in read_json("schedules")[name]["rollouts"]]
+)
 def test_plan_of_a_rollout(name, call):
     about, schedule = recorded_schedule(name)
     about = about["rollouts"][call]
@@ -232,6 +274,7 @@ def test_plan_of_a_rollout(name, call):
 
 # ---- noise schedule and embeddings -----------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("shift", names("noise_schedule", r"shift(.*)\.logsnr"))
 def test_noise_schedule(shift):
     t = given("noise_schedule", "t")
@@ -240,7 +283,7 @@ def test_noise_schedule(shift):
 
 
 def test_ends_of_the_noise_schedule():
-    ends = torch.exp(-log_snr(torch.tensor([0., 1.], dtype=torch.float64)) / 2).atan()
+    ends = torch.exp(-log_snr(torch.tensor([0.0, 1.0], dtype=torch.float64)) / 2).atan()
     for ours, name in zip(ends, ("t_min", "t_max")):
         compare(ours, "noise_schedule", name, 1e-12)
 
@@ -256,9 +299,9 @@ def test_embedding(name):
         ours, large = video_position_embedding(where, width), where[:, 0] >= 100
     else:
         t = given("embeddings", "time.t")
-        ours, large = time_features(t, width), t >= .05
+        ours, large = time_features(t, width), t >= 0.05
     # sines of large angles depend on how the frequencies were computed
-    compare(ours, "embeddings", name, lambda theirs: np.where(large, ROLLOUT, SINGLE)[:, None])
+    compare(ours, "embeddings", name, lambda theirs: np.where(large, 1e-4, SINGLE)[:, None])
 
 
 def test_frames_count_from_the_oldest_real_token():
@@ -272,6 +315,7 @@ def test_frames_count_from_the_oldest_real_token():
 
 # ---- tokens of a step, copies by coordinate, actions -----------------------------------------------------------------
 
+
 @pytest.mark.parametrize("case", names("select_tokens", r"(.*)\.selection"))
 def test_tokens_of_a_step(case):
     run, step = case.rsplit(".step", 1)
@@ -282,19 +326,7 @@ def test_tokens_of_a_step(case):
     compare_tokens(tokens, "select_tokens", case, "values")
     gathered = gather_tokens(video, actions, step_indices(schedule, PYRAMID)[step], PYRAMID.coordinates(), start)
     for name in ("values", "coordinates", "actions", "roles"):
-        assert torch.equal(getattr(gathered, name), getattr(tokens, name)[:, :schedule.step_tokens[step]]), name
-
-
-@pytest.mark.parametrize("case", names("scatter", r"(.*)\.source_values"))
-def test_copy_by_coordinate(case):
-    about = {name: given("scatter", f"{case}.{name}") for name in names("scatter", rf"{re.escape(case)}\.(.*(?<!after))")}
-    ours = copy_by_coordinate(about["target_values_before"], about["target_indices"], about["source_values"],
-                              about["source_indices"], about.get("source_mask"))
-    compare(ours, "scatter", f"{case}.target_values_after")
-
-
-def test_coordinate_keys():
-    compare(coordinate_keys(given("scatter", "keys.indices")), "scatter", "keys.result")
+        assert torch.equal(getattr(gathered, name), getattr(tokens, name)[:, : schedule.step_tokens[step]]), name
 
 
 @pytest.mark.parametrize("case", names("actions", r"(.*)\.input"))
@@ -346,11 +378,11 @@ def test_frames(tmp_path, monkeypatch):
     images = read_frames(path)
     compare(images, EXPECTED, "frames.images")
     for i in range(len(images)):
-        np.testing.assert_array_equal(read_frames(path, i, i + 1), images[i:i + 1])
+        np.testing.assert_array_equal(read_frames(path, i, i + 1), images[i : i + 1])
     write_frames(own, images)
     np.testing.assert_array_equal(read_frames(own), images)
     data, ends = path.read_bytes(), np.fromfile(path, "<u8", len(images)).astype(int)
-    blobs = iter(np.split(np.frombuffer(data, np.uint8)[8 * len(images):], ends))
+    blobs = iter(np.split(np.frombuffer(data, np.uint8)[8 * len(images) :], ends))
     monkeypatch.setattr(Image.Image, "save", lambda image, file, kind: file.write(next(blobs)))  # the release's PNGs
     write_frames(own, images)
     assert own.read_bytes() == data
@@ -376,14 +408,14 @@ def test_split_and_clip_order(case):
     else:
         clips = clip_order(videos, frames)
         assert len(clips) == about["len"]
-        assert clips[:max(len(about["first"]), 1)] == [tuple(first) for first in about["first"]]
+        assert clips[: max(len(about["first"]), 1)] == [tuple(first) for first in about["first"]]
 
 
 def data_set(split):
-    """One part of the data set. The share of test videos was not recorded: it follows from the number of training clips,
+    """One part of the data set. The share of test videos was not recorded: it follows from the count of training clips,
     since all shares that mean the same number of test videos are alike."""
     index = read_index(DATA_FOLDER / "index.json")
-    for share in ((test_videos + .5) / len(index) for test_videos in range(len(index))):
+    for share in ((test_videos + 0.5) / len(index) for test_videos in range(len(index))):
         if len(clip_order(split_videos(index, "train", share), DATA_SCHEDULE.chunk_frames)) == DATA["train_len"]:
             return LatentVideos(DATA_FOLDER, DATA_PYRAMID, DATA["latent_channels"], split, share)
     pytest.fail(f"no share of test videos leaves {DATA['train_len']} training clips")
@@ -397,8 +429,12 @@ def test_training_item(i):
     assert (clip, step) == (tuple(about["video"]), about["step"])
     latents, actions = videos.read([(*clip, schedule.chunk_frames)], schedule.roles[[step]])
     tokens = padded_step(latents, actions, schedule, [step], DATA_PYRAMID)
-    compare_tokens(Tokens(tokens.values[0], tokens.coordinates[0], tokens.actions[0], tokens.roles[0]), EXAMPLES,
-                   f"train{i}", "tokens")
+    compare_tokens(
+        Tokens(tokens.values[0], tokens.coordinates[0], tokens.actions[0], tokens.roles[0]),
+        EXAMPLES,
+        f"train{i}",
+        "tokens",
+    )
 
 
 @pytest.mark.parametrize("i", range(len(DATA["test_examples"])))
@@ -434,13 +470,17 @@ def full_size(name):
     "Our model for some recorded shapes, without memory for its weights."
     state = {key: torch.empty(shape, device="meta") for key, shape in SHAPES[name].items()}
     context = (1,) * FULL["available_num_levels"]  # decides nothing but the number of levels
-    return load_release(state, FULL["image_shape"], framepack_context=context, framepack_denoised=1, device="meta")
+    if name == "autoencoder":
+        return load_release_tokenizer(state, FULL["image_shape"], device="meta")
+    return load_release_model(state, framepack_context=context, framepack_denoised=1, device="meta")
 
 
 def full_size_weights(name):
     if name != "video_models.decoder":
         return release_state_dict(full_size(name))
-    return {key: value for key, value in release_state_dict(full_size("autoencoder")).items() if key.startswith("decoder.")}
+    return {
+        key: value for key, value in release_state_dict(full_size("autoencoder")).items() if key.startswith("decoder.")
+    }
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -458,8 +498,10 @@ def test_parameter_count(name, count):
 
 
 def test_presets_are_models_of_the_release():
-    if (PyramidConfig(FULL["image_shape"], FULL["patch_shape"], FULL["available_num_levels"]), FULL["latent_channels"]) != (
-            PAPER_EXPERIMENTS["millivid"].pyramid, PAPER_EXPERIMENTS["millivid"].video.latent_channels):
+    if (
+        PyramidConfig(FULL["image_shape"], FULL["patch_shape"], FULL["available_num_levels"]),
+        FULL["latent_channels"],
+    ) != (PAPER_EXPERIMENTS["millivid"].pyramid, PAPER_EXPERIMENTS["millivid"].video.latent_channels):
         pytest.skip("these records are not of the paper's sizes")
     with torch.device("meta"):
         models = [*map(Tokenizer, PAPER_TOKENIZERS.values())]
@@ -473,7 +515,8 @@ def test_weights_survive_import_and_export(kind, tmp_path):
     model = load(kind)
     state = release_state_dict(model)
     assert {f"{kind}/{name}": shape for name, shape in shapes(state).items()} == {
-        name: shape for name, shape in SIZES["weights"].items() if name.startswith(f"{kind}/")}
+        name: shape for name, shape in SIZES["weights"].items() if name.startswith(f"{kind}/")
+    }
     save_release(model, tmp_path / "own.ckpt")
     others = {key: {} for key in SHAPES["checkpoint_file"]["top_level_keys"]}
     torch.save({**others, "model": weights(kind)}, tmp_path / "theirs.ckpt")
@@ -486,14 +529,22 @@ def test_sizes_of_the_tiny_models():
     tokenizer, video = load("autoencoder").config, load("universal").config
     assert tokenizer.encoder == tokenizer.decoder == video.transformer and tokenizer.pyramid == PYRAMID
     assert tokenizer.latent_channels == video.latent_channels
-    ours = dict(hidden=video.transformer.width, depth=video.transformer.depth, heads=video.transformer.heads,
-                latent_channels=video.latent_channels, num_levels=video.num_levels, num_actions=video.num_actions,
-                action_channels=ACTION_CHANNELS, latent_shape=list(PYRAMID.grid_shape(0)),
-                base_num_tokens=PYRAMID.tokens_per_level[0])
+    ours = dict(
+        hidden=video.transformer.width,
+        depth=video.transformer.depth,
+        heads=video.transformer.heads,
+        latent_channels=video.latent_channels,
+        num_levels=video.num_levels,
+        num_actions=video.num_actions,
+        action_channels=ACTION_CHANNELS,
+        latent_shape=list(PYRAMID.grid_shape(0)),
+        base_num_tokens=PYRAMID.tokens_per_level[0],
+    )
     assert ours == {name: SIZES[name] for name in ours}
 
 
 # ---- tokenizer -------------------------------------------------------------------------------------------------------
+
 
 def in_pixels(patches):
     return patches.unflatten(-1, (3, *PYRAMID.patch_shape))
@@ -502,8 +553,11 @@ def in_pixels(patches):
 def compare_gradients(model, prefix):
     "Every recorded gradient norm is that of our parameter, and every parameter has one."
     kind = "tokenizer" if isinstance(model, Tokenizer) else "video"
-    ours = {release_name(name, kind): parameter.grad.norm() for name, parameter in model.named_parameters()
-            if parameter.grad is not None}
+    ours = {
+        release_name(name, kind): parameter.grad.norm()
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None
+    }
     assert ours.keys() == set(names("tiny_io", rf"{re.escape(prefix)}\.grad_norm/(.*)"))
     for name, norm in ours.items():
         compare(norm.reshape(1), "tiny_io", f"{prefix}.grad_norm/{name}", 1e-7, GRADIENT)
@@ -539,20 +593,25 @@ def test_encoder_and_training_loss(variant):
 
 # ---- video models ----------------------------------------------------------------------------------------------------
 
+
 def watch(model):
     "Note what happens inside of a video model: its tokens, what its blocks are given, and what they return."
-    seen, transform = {}, model.transform
+    seen, transform, prepare = {}, model.transform, model.prepare
 
-    def watched(embedded, t, tokens, conditional):
-        seen.update(token_embeddings=embedded, token_t=t, token_actions=tokens.actions, token_indices=tokens.coordinates)
-        return transform(embedded, t, tokens, conditional)
+    def watched(embedded, t, *rest):
+        seen.update(token_embeddings=embedded, token_t=t)
+        return transform(embedded, t, *rest)
+
+    def prepared(tokens, *rest):
+        seen.update(token_actions=tokens.actions, token_indices=tokens.coordinates)
+        return prepare(tokens, *rest)
 
     def note(i, inputs, output):
-        x, rows, index, _ = inputs
+        x, rows, index, *_ = inputs
         seen.setdefault("block_input", x)
         seen.update({"c": rows[index], f"block{i}_output": output})
 
-    model.transform = watched
+    model.transform, model.prepare = watched, prepared
     for i, block in enumerate(model.blocks):
         block.register_forward_hook(lambda block, inputs, output, i=i: note(i, inputs, output))
     return seen
@@ -564,8 +623,10 @@ def recorded_step(prefix, steps, start):
     for schedule in SCHEDULES.values():
         if max(steps) < schedule.num_steps and start + schedule.chunk_frames <= video.shape[1]:
             tokens = padded_step(video, actions, schedule, steps, start=start)
-            if all(np.array_equal(ours, arrays("tiny_io")[f"{prefix}.{name}"])
-                   for ours, name in ((tokens.roles, "roles"), (tokens.coordinates, "indices"))):
+            if all(
+                np.array_equal(ours, arrays("tiny_io")[f"{prefix}.{name}"])
+                for ours, name in ((tokens.roles, "roles"), (tokens.coordinates, "indices"))
+            ):
                 return tokens
     pytest.fail(f"no schedule of a run has the tokens of {prefix}")
 
@@ -587,8 +648,8 @@ def test_forward(name):
     if prefix != name:  # makes the epsilon of the norms visible
         with torch.no_grad():
             for block in model.blocks:
-                block.attn.qkv.weight[:2 * SIZES["hidden"]] *= 1e-3
-                block.attn.qkv.bias[:2 * SIZES["hidden"]] *= 1e-3
+                block.attn.qkv.weight[: 2 * SIZES["hidden"]] *= 1e-3
+                block.attn.qkv.bias[: 2 * SIZES["hidden"]] *= 1e-3
     seen, x, t = watch(model), recorded(f"{prefix}.x"), recorded(f"{prefix}.t")
     if kind == "universal":  # with random tokens role 0 does not mean padding
         v = as_if_real(model)(x, t, recorded_tokens(prefix), recorded(f"{prefix}.conditioning_mask"))
@@ -599,35 +660,34 @@ def test_forward(name):
         compare(seen[part], "tiny_io", f"{name}.{part}", SINGLE)
 
 
-@pytest.mark.parametrize("guidance", names("tiny_io", r"universal\.denoise\.x_hat_guidance(.*)"))
-def test_one_denoising_update(guidance):
+@pytest.mark.parametrize("guidance_scale", names("tiny_io", r"universal\.denoise\.x_hat_guidance(.*)"))
+def test_one_denoising_update(guidance_scale):
     model, prefix = load("universal"), "universal.denoise"
     tokens, eps, t = recorded_tokens(prefix), recorded(f"{prefix}.eps"), recorded(f"{prefix}.t_scalar").float()
     yes = torch.ones(len(eps), dtype=torch.bool)
-    times, without = (token_times(t.expand(len(eps), 1), tokens.denoised, conditional) for conditional in (yes, ~yes))
+    times, without = (token_times(t.expand(len(eps), 1), tokens.is_target, conditional) for conditional in (yes, ~yes))
     compare(times, "tiny_io", f"{prefix}.t", 1e-7)
     x_t = add_noise(tokens.values, eps, times)
     v, v_without = model(x_t, times, tokens, yes), model(add_noise(tokens.values, eps, without), without, tokens, ~yes)
-    v = v_without + float(guidance) * (v - v_without)
+    v = v_without + float(guidance_scale) * (v - v_without)
     for ours, name, before in zip(predict_x0_eps(x_t, v, times), ("x_hat", "eps_hat"), (tokens.values, eps)):
-        ours = torch.where(tokens.denoised[..., None], ours, before)
-        compare(ours, "tiny_io", f"{prefix}.{name}_guidance{guidance}", SINGLE)
+        ours = torch.where(tokens.is_target[..., None], ours, before)
+        compare(ours, "tiny_io", f"{prefix}.{name}_guidance{guidance_scale}", SINGLE)
 
 
 @pytest.mark.parametrize("case", names("tiny_io", r"universal\.loss_(.*)\.loss"))
-def test_training_loss(case, monkeypatch):
+def test_training_loss(case):
     model, prefix = load("universal"), f"universal.loss_{case}"
     tokens = recorded_step(prefix, recorded(f"{prefix}.steps").tolist(), int(recorded(f"{prefix}.window_start")))
     compare_tokens(tokens, "tiny_io", prefix, "tokens")
     dropout = recorded(f"{prefix}.dropout_probability").item()
     draws = recorded(f"{prefix}.eps"), recorded(f"{prefix}.t_draw"), recorded(f"{prefix}.u_dropout") > dropout
-    monkeypatch.setattr("millivid.training.draw_noise", lambda x, generator, dropout: draws)
-    loss = video_loss(as_if_real(model), tokens, None, dropout)
+    loss = video_loss(as_if_real(model), tokens, *draws)
     compare(loss.reshape(1), "tiny_io", f"{prefix}.loss", SINGLE)
     loss.backward()
     compare_gradients(model, prefix)
-    proper = video_loss(model, tokens, None, dropout)
-    assert (abs(proper - loss).item() > ROLLOUT) == (tokens.roles == 0).any()
+    proper = video_loss(model, tokens, *draws)
+    assert (abs(proper - loss).item() > 1e-4) == (tokens.roles == 0).any()
 
 
 def test_framepack_denoising_update():
@@ -639,13 +699,12 @@ def test_framepack_denoising_update():
         compare(ours.unflatten(2, x.shape[2:]), "tiny_io", f"{prefix}.{name}", SINGLE)
 
 
-def test_framepack_training_loss(monkeypatch):
+def test_framepack_training_loss():
     model, prefix = load("framepack"), "framepack.loss"
     dropout = recorded(f"{prefix}.dropout_probability").item()
     keep = recorded(f"{prefix}.dropout_draw")[:, 0] >= dropout
     draws = recorded(f"{prefix}.eps").flatten(2), recorded(f"{prefix}.t_draw")[:, None], keep
-    monkeypatch.setattr("millivid.training.draw_noise", lambda x, generator, dropout: draws)
-    loss = framepack_loss(model, recorded(f"{prefix}.latents"), recorded(f"{prefix}.actions"), None, dropout)
+    loss = framepack_loss(model, recorded(f"{prefix}.latents"), recorded(f"{prefix}.actions"), *draws)
     compare(loss.reshape(1), "tiny_io", f"{prefix}.loss", SINGLE)
     loss.backward()
     compare_gradients(model, prefix)
@@ -653,12 +712,13 @@ def test_framepack_training_loss(monkeypatch):
 
 # ---- rollouts --------------------------------------------------------------------------------------------------------
 
+
 def bfloat16_step(theirs):
     "The distance of neighbouring bfloat16 numbers, and at least that of those at 1."
-    return 2. ** (np.floor(np.log2(np.maximum(np.abs(theirs), 1))) - 7)
+    return 2.0 ** (np.floor(np.log2(np.maximum(np.abs(theirs), 1))) - 7)
 
 
-CLOSE = {"float32": dict(tolerance=ROLLOUT), "bfloat16": dict(tolerance=bfloat16_step, share=.01)}
+CLOSE = {"float32": dict(tolerance=ROLLOUT), "bfloat16": dict(tolerance=bfloat16_step, share=0.01)}
 
 
 def initial_noise(run, shape):
@@ -678,7 +738,7 @@ def kept(run):
 
 
 def play(run, padding_is_real):
-    "Generate like a recorded run. Returns all tokens at the end, also of clipped frames, and those of each step after it."
+    "Generate like a recorded run. Returns all tokens at the end, also of clipped frames, and those of each step."
     settings, schedule, model = RUNS[run], SCHEDULES[run], load("universal")
     (video, actions), dtype = recorded_video(), getattr(torch, settings["state_dtype"])
     shape = len(video), schedule.max_tokens, video.shape[-1]
@@ -694,19 +754,32 @@ def play(run, padding_is_real):
 
     def with_padding(x_t, t, tokens, conditional):
         times = torch.where(pad(tokens.roles) > 0, pad(t), (~conditional[:, None]).float())
-        x_t = torch.cat([x_t, add_noise(torch.zeros(shape), eps, times, settings["shift"])[:, x_t.shape[1]:]], dim=1)
+        x_t = torch.cat([x_t, add_noise(torch.zeros(shape), eps, times, settings["shift"])[:, x_t.shape[1] :]], dim=1)
         tokens = Tokens(*map(pad, (tokens.values, tokens.coordinates, tokens.actions, tokens.roles)))
-        return as_if_real(model)(x_t, times, tokens, conditional)[:, :t.shape[1]]
+        return as_if_real(model)(x_t, times, tokens, conditional)[:, : t.shape[1]]
 
     def note(step, first, latents):
         nonlocal state
         state = latents
         after.append(pad(as_list(latents, indices[step], first)))
 
-    ours = generate(with_padding if padding_is_real else model, video.to(dtype), actions, schedule, PYRAMID,
-                    settings["first_denoised_frame"], settings["schedule_end"], settings["sampling_steps"],
-                    settings["guidance_scale"], noise=next_noise, shift=settings["shift"], on_step=note, progress=False)
-    assert torch.equal(ours, state[:, :settings["schedule_end"]])
+    ours = generate(
+        with_padding if padding_is_real else model,
+        video.to(dtype),
+        actions,
+        schedule,
+        PYRAMID,
+        settings["first_denoised_frame"],
+        settings["schedule_end"],
+        settings["sampling_steps"],
+        settings["guidance_scale"],
+        noise=next_noise,
+        shift=settings["shift"],
+        evaluate_last=True,
+        on_step=note,
+        progress=False,
+    )
+    assert torch.equal(ours, state[:, : settings["schedule_end"]])
     return as_list(state, some(*kept(run))), torch.stack(after)
 
 
@@ -716,7 +789,8 @@ def test_rollout(run):
     plan = schedule.rollout(settings["first_denoised_frame"], settings["test_num_frames"])
     limit = plan[-1][1] + schedule.chunk_frames
     assert (len(plan), limit - schedule.clipped_frames, limit) == tuple(
-        settings[name] for name in ("rollout_steps", "schedule_end", "schedule_limit"))
+        settings[name] for name in ("rollout_steps", "schedule_end", "schedule_limit")
+    )
     compare(plan, "tiny_io", f"{prefix}.steps")
     compare(kept(run)[1], "tiny_io", f"{prefix}.keep")
     result, after = play(run, padding_is_real=is_uneven(schedule))
@@ -724,13 +798,13 @@ def test_rollout(run):
     if f"{prefix}.x_final" in arrays("tiny_io"):
         compare(after, "tiny_io", f"{prefix}.x_final", **CLOSE[settings["state_dtype"]])
     theirs = [settings["state_min"], settings["state_max"]]  # known already from the comparison
-    assert [result.min().item(), result.max().item()] == pytest.approx(theirs, rel=2 ** -7)
+    assert [result.min().item(), result.max().item()] == pytest.approx(theirs, rel=2**-7)
 
 
 @pytest.mark.parametrize("run", [run for run in RUNS if is_uneven(SCHEDULES[run])])
 def test_rollout_pays_no_attention_to_padding(run):
     result, _ = play(run, padding_is_real=False)
-    assert np.abs(result.numpy() - arrays("tiny_io")[f"generate.{run}.result"]).max() > 100 * ROLLOUT
+    assert np.abs(result.numpy() - arrays("tiny_io")[f"generate.{run}.result"]).max() > 0.01
 
 
 @pytest.mark.parametrize("run", FRAMEPACK_RUNS)
@@ -743,16 +817,25 @@ def test_framepack_rollout(run, monkeypatch):
         return ddim_sample(predict, x, denoised, eps, *rest, **named)
 
     monkeypatch.setattr("millivid.rollout.ddim_sample", sample)
-    ours = generate_framepack(load("framepack", framepack=settings), grid.flatten(3).transpose(2, 3).to(dtype),
-                              recorded("video.frame_actions"), PYRAMID, settings["first_denoised_frame"],
-                              settings["test_num_frames"], settings["sampling_steps"],
-                              noise=lambda *shape: recorded(f"{prefix}.eps").to(dtype), shift=settings["shift"], progress=False)
+    ours = generate_framepack(
+        load("framepack", framepack=settings),
+        grid.flatten(3).transpose(2, 3).to(dtype),
+        recorded("video.frame_actions"),
+        PYRAMID,
+        settings["first_denoised_frame"],
+        settings["test_num_frames"],
+        settings["sampling_steps"],
+        noise=lambda *shape: recorded(f"{prefix}.eps").to(dtype),
+        shift=settings["shift"],
+        evaluate_last=True,
+        progress=False,
+    )
     ours, eps = ours.transpose(2, 3).unflatten(3, grid.shape[3:]), seen[-1].unflatten(2, grid.shape[2:])
     compare(ours, "tiny_io", f"{prefix}.result", **CLOSE[settings["state_dtype"]])
     compare(eps, "tiny_io", f"{prefix}.eps_seen_by_last_chunk_first_call", **CLOSE[settings["state_dtype"]])
     assert len(seen) == settings["rollout_steps"]
     theirs = [settings["state_min"], settings["state_max"]]
-    assert [ours.min().item(), ours.max().item()] == pytest.approx(theirs, rel=2 ** -7)
+    assert [ours.min().item(), ours.max().item()] == pytest.approx(theirs, rel=2**-7)
 
 
 @pytest.mark.parametrize("case", names("tiny_io", r"decode\.(.*)\.frames"))
@@ -766,6 +849,7 @@ def test_decoding_a_rollout(case):
 
 
 # ---- nothing is left out ---------------------------------------------------------------------------------------------
+
 
 def number_of_tests():
     "Tests of this file, with all their cases."
@@ -783,12 +867,22 @@ def group_of(file, name):
 
 def test_every_recorded_array_is_compared(capsys):
     if len(RAN) < number_of_tests():
-        pytest.skip(f"only {len(RAN)} of the {number_of_tests()} tests of this file ran, and this one judges all of them")
+        pytest.skip(
+            f"only {len(RAN)} of the {number_of_tests()} tests of this file ran, and this one judges all of them"
+        )
     files, kinds, groups = sorted(FOLDER.rglob("*.npz")), ("compared", "inputs", "excused", "left out"), {}
-    for file, name in ((str(path.relative_to(FOLDER).with_suffix("")), name) for path in files for name in np.load(path)):
-        kind = ("compared" if (file, name) in COMPARED
-                else "inputs" if (file, name) in GIVEN and re.fullmatch(INPUTS.get(file, "(?!)"), name)
-                else "excused" if any(re.fullmatch(pattern, f"{file}:{name}") for pattern in EXCEPTIONS) else "left out")
+    for file, name in (
+        (str(path.relative_to(FOLDER).with_suffix("")), name) for path in files for name in np.load(path)
+    ):
+        kind = (
+            "compared"
+            if (file, name) in COMPARED
+            else "inputs"
+            if (file, name) in GIVEN and re.fullmatch(INPUTS.get(file, "(?!)"), name)
+            else "excused"
+            if any(re.fullmatch(pattern, f"{file}:{name}") for pattern in EXCEPTIONS)
+            else "left out"
+        )
         groups.setdefault(group_of(file, name), {kind: [] for kind in kinds})[kind].append((file, name))
     with capsys.disabled():
         print("\n\ncompared  inputs  excused  left out  largest difference")
@@ -798,4 +892,6 @@ def test_every_recorded_array_is_compared(capsys):
         print("compared in part:", ", ".join(IN_PART) or "none")
         print("excused:", "; ".join(f"{pattern} ({reason})" for pattern, reason in EXCEPTIONS.items()))
     left_out = [f"{file}:{name}" for found in groups.values() for file, name in found["left out"]]
-    assert not left_out, f"{len(left_out)} arrays were not compared or did not match, such as {', '.join(left_out[:20])}"
+    assert not left_out, (
+        f"{len(left_out)} arrays were not compared or did not match, such as {', '.join(left_out[:20])}"
+    )

@@ -33,10 +33,13 @@ def generators():
 def videos(tokenizer, generators):
     "128 frames generated after 128 given ones, by every model."
     episodes = [make_test_episode(number, 2 * CONTEXT, CONTEXT) for number in FRESH_EPISODES]
-    return compare(tokenizer, generators, episodes, CONTEXT, num_steps=6, progress=False)
+    frames = np.stack([episode.frames for episode in episodes])
+    actions = torch.stack([action_rows(episode.actions) for episode in episodes])
+    return compare(tokenizer, generators, frames, actions, CONTEXT, num_inference_steps=6, progress=False)
 
 
 # ---- what is there ---------------------------------------------------------------------------------------------------
+
 
 def test_all_weights_are_there_and_small():
     for name in ("mini-tokenizer", *NAMES.values()):
@@ -53,6 +56,7 @@ def test_weights_load_with_the_settings_of_the_presets(tokenizer, generators):
 
 # ---- tokenizer -------------------------------------------------------------------------------------------------------
 
+
 def test_each_level_of_the_tokenizer_is_as_good_as_stated(tokenizer):
     images = random_views(torch.Generator().manual_seed(1), 256, first_seed=FRESH_ROOMS)
     stated = json.loads((PACKAGED / "mini-tokenizer" / "history.json").read_text())["held_out"][-1]
@@ -60,11 +64,12 @@ def test_each_level_of_the_tokenizer_is_as_good_as_stated(tokenizer):
         latents = tokenizer.encode(images)
         found = [psnr(tokenizer.decode(latents, level), images).mean().item() for level in range(3)]
     for level, (ours, at_least) in enumerate(zip(found, (29.5, 27.5, 23))):
-        assert ours >= at_least and abs(ours - stated[f"psnr_level{level}"]) < .5, (level, found, stated)
+        assert ours >= at_least and abs(ours - stated[f"psnr_level{level}"]) < 0.5, (level, found, stated)
     assert found[0] > found[1] + 1 > found[2] + 2, found
 
 
 # ---- the comparison --------------------------------------------------------------------------------------------------
+
 
 def test_millivid_remembers_what_the_baselines_forget(videos):
     assert horizons(CONTEXT)["long"] == (44, 128)
@@ -83,7 +88,7 @@ def test_every_model_continues_the_given_context(videos):
 
 
 def test_the_first_frames_fit_to_the_context(videos):
-    "Going forward, the next frame follows from the newest one. After a turn it takes memory, which five frames are not."
+    "Going forward, the next frame follows from the newest one. After a turn it takes memory, more than five frames."
     actions = np.stack([make_test_episode(number, 2 * CONTEXT, CONTEXT).actions for number in FRESH_EPISODES])
     forward, truth = actions[:, CONTEXT] == FORWARD, videos["ground_truth"][:, CONTEXT]
     assert 2 <= forward.sum()
@@ -101,10 +106,16 @@ def test_generation_may_begin_anywhere_in_an_action(tokenizer, generators):
     latents = torch.stack([encode_frames(tokenizer, episode.frames) for episode in episodes])
     actions = torch.stack([action_rows(episode.actions) for episode in episodes])
     for name, generator in generators.items():
-        begun = [diagnose(generator, latents, actions, range(CONTEXT + skipped, 2 * CONTEXT - 4, 10)) for skipped in range(2)]
+        begun = [
+            diagnose(generator, latents, actions, range(CONTEXT + skipped, 2 * CONTEXT - 4, 10)) for skipped in range(2)
+        ]
         for kind in ("forward", "turn"):
             low, high = sorted(errors[kind] for errors in begun)
-            assert high < 2 * low + .01, (name, kind, begun)  # in the middle is a little harder: what the rest of a turn shows is not in the context
+            assert high < 2 * low + 0.01, (
+                name,
+                kind,
+                begun,
+            )  # in the middle is a little harder: what the rest of a turn shows is not in the context
 
 
 @pytest.mark.parametrize("method", MINI_EXPERIMENTS)
@@ -114,28 +125,34 @@ def test_the_same_seed_gives_the_same_video_wherever_it_is_in_the_batch(method, 
     actions = torch.stack([action_rows(episode.actions) for episode in episodes])
 
     def run(chosen, seeds):
-        return generators[method].generate(latents[chosen], actions[chosen], CONTEXT, CONTEXT + 2, 2, seeds, progress=False)
+        return generators[method].generate(
+            latents[chosen], actions[chosen], CONTEXT, CONTEXT + 2, 2, seeds, progress=False
+        )
 
     together = run([0, 1], [5, 6])
     assert torch.equal(run([0, 1], [5, 6]), together)
     for other in (run([1, 0], [6, 5])[[1, 0]], torch.cat([run([0], [5]), run([1], [6])])):
         change = (other - together)[:, CONTEXT:].square().mean().sqrt()
-        assert change < .05 * together[:, CONTEXT:].std()  # matrix products in bfloat16 differ in their last digits
+        assert change < 0.05 * together[:, CONTEXT:].std()  # matrix products in bfloat16 differ in their last digits
 
 
 def test_framepack_makes_an_odd_number_of_frames(tokenizer, generators):
     "It makes two at a time: the last one is cut off, not left empty."
     episode = make_test_episode(106, CONTEXT + 6, CONTEXT)
     latents, actions = encode_frames(tokenizer, episode.frames)[None], action_rows(episode.actions)[None]
-    odd, even = (generators["framepack"].generate(latents, actions, CONTEXT, CONTEXT + count, 2, progress=False) for count in (3, 4))
+    odd, even = (
+        generators["framepack"].generate(latents, actions, CONTEXT, CONTEXT + count, 2, progress=False)
+        for count in (3, 4)
+    )
     assert odd.shape[1] == CONTEXT + 3 and torch.equal(odd, even[:, :-1]) and (odd != 0).flatten(2).any(2).all()
 
 
 # ---- the running example ---------------------------------------------------------------------------------------------
 
+
 def test_the_running_example_turns_around_and_sees_a_red_wall_again():
     episode = make_test_episode(RUNNING_EXAMPLE)
-    around = episode.actions[CONTEXT:CONTEXT + 4 * episode.config.frames_per_action]
+    around = episode.actions[CONTEXT : CONTEXT + 4 * episode.config.frames_per_action]
     assert (around == TURN_LEFT).all()
     behind = CONTEXT + 2 * episode.config.frames_per_action - 1  # after two quarter turns
     assert (episode.poses[:CONTEXT] == episode.poses[behind]).all(axis=1).any()  # it was seen in the context
