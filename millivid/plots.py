@@ -2,10 +2,10 @@
 
 # %% auto #0
 __all__ = ['CONTEXT_COLOUR', 'GENERATED_COLOUR', 'ACTION_COLOURS', 'METHOD_COLOURS', 'METRIC_TITLES', 'BOUND_STYLES', 'BOUNDS',
-           'TITLES', 'STATE_NAMES', 'STATE_COLOURS', 'STATE_MAP', 'row_title', 'metric_title', 'show', 'plot_frames',
-           'animation', 'plot_map', 'plot_levels', 'levels_video', 'step_states', 'schedule_images', 'animate_schedule',
-           'plot_comparison', 'comparison_video', 'plot_strips', 'extreme_episodes', 'plot_rows', 'longest_trained',
-           'plot_curves']
+           'TITLES', 'STATE_NAMES', 'STATE_COLOURS', 'STATE_MAP', 'row_title', 'metric_title', 'figure_bytes', 'show',
+           'plot_frames', 'animation', 'plot_map', 'plot_levels', 'levels_video', 'step_states', 'schedule_images',
+           'animate_schedule', 'plot_comparison', 'comparison_video', 'plot_strips', 'extreme_episodes', 'plot_rows',
+           'longest_trained', 'plot_curves']
 
 # %% ../nbs/00_pictures.ipynb #0cdf800b
 import base64
@@ -30,30 +30,18 @@ BOUND_STYLES = {"autoencoded": "-", "average_room": "-.", "average_context": (0,
                 "random_episode": ":"}
 BOUNDS = tuple(BOUND_STYLES)  # the rows that need no video model
 TITLES = {
-    "ground_truth": "Ground truth",
-    "millivid": "MilliVid",
-    "framepack": "FramePack",
-    "full_resolution": "Full resolution",
-    "autoencoded": "Autoencoded truth",
-    "random_episode": "Random frame, other episode",
-    "random_context": "Random frame of the context",
-    "millivid_long": "MilliVid, trained longer",
-    "framepack_long": "FramePack, trained longer",
+    "ground_truth": "Ground truth", "autoencoded": "Autoencoded truth",
+    "millivid": "MilliVid", "framepack": "FramePack", "full_resolution": "Full resolution",
+    "millivid_long": "MilliVid, trained longer", "framepack_long": "FramePack, trained longer",
     "full_resolution_long": "Full resolution, trained longer",
-    "framepack_hierarchical": "FramePack, hierarchical latents",
-    "framepack_cascaded": "FramePack, cascaded latents",
-    "framepack_mirrored": "FramePack, mirrored",
-    "millivid_cascaded": "MilliVid, cascaded latents",
-    "rollout_upscale": "Rollout, then upscaling",
-    "rollout_upscale_long": "Rollout, then upscaling, trained longer",
-    "two_speeds": "Two speeds",
-    "millivid_plain": "MilliVid, plain actions, trained longer",
+    "framepack_hierarchical": "FramePack, hierarchical latents", "framepack_cascaded": "FramePack, cascaded latents",
+    "framepack_mirrored": "FramePack, mirrored", "millivid_cascaded": "MilliVid, cascaded latents",
+    "rollout_upscale": "Rollout, then upscaling", "rollout_upscale_long": "Rollout, then upscaling, trained longer",
+    "two_speeds": "Two speeds", "millivid_plain": "MilliVid, plain actions, trained longer",
     "millivid_pose_head": "MilliVid, plain actions, pose head, trained longer",
-    "average_room": "Average room, right place",
-    "other_room": "Another room, right place",
-    "average_context": "Mean of the context frames",
-    "repeat_last": "Last context frame, repeated",
-}
+    "random_episode": "Random frame, other episode", "random_context": "Random frame of the context",
+    "average_room": "Average room, right place", "other_room": "Another room, right place",
+    "average_context": "Mean of the context frames", "repeat_last": "Last context frame, repeated"}
 
 
 def row_title(name: str) -> str:
@@ -67,11 +55,25 @@ def metric_title(metric: str) -> str:
     return METRIC_TITLES.get(name, name) + {"seen": ", views seen before", "unseen": ", new views"}.get(part, "")
 
 # %% ../nbs/00_pictures.ipynb #b575496e
+def figure_bytes(
+    figure,  # a matplotlib figure; it is closed
+    dpi: float | None = None,  # dots per inch; None: the figure's own
+    colours: int | None = None,  # palette size, 256 makes the file two thirds smaller; None: all colours
+) -> bytes:
+    "A figure as the bytes of a PNG, cut to what is drawn."
+    figure.savefig(drawn := io.BytesIO(), format="png", dpi=dpi or figure.dpi, bbox_inches="tight")
+    plt.close(figure)
+    if colours is not None:
+        image = Image.open(drawn).convert("RGB").quantize(colours, dither=Image.Dither.NONE)
+        image.save(drawn := io.BytesIO(), "PNG", optimize=True)
+    return drawn.getvalue()
+
+
 def show(
     picture,  # a matplotlib figure, or the bytes of a PNG, animated PNG or GIF
     alt: str,  # what a reader who cannot see it is told: what it shows, not that it is a figure
     width: int | None = None,  # pixels on the page; None: as large as it is
-    colours: int | None = None,  # palette size of a figure, 256 makes it two thirds smaller; None: all colours
+    colours: int | None = None,  # palette size of a figure, as in `figure_bytes`
 ):
     """Display a picture in a notebook with its alternative text.
 
@@ -79,13 +81,7 @@ def show(
     nbconvert's.
     """
     from IPython.display import display
-    if hasattr(picture, "savefig"):
-        picture.savefig(drawn := io.BytesIO(), format="png", dpi=picture.dpi, bbox_inches="tight")
-        plt.close(picture)
-        if colours is not None:
-            image = Image.open(drawn).convert("RGB").quantize(colours, dither=Image.Dither.NONE)
-            image.save(drawn := io.BytesIO(), "PNG", optimize=True)
-        picture = drawn.getvalue()
+    picture = picture if isinstance(picture, bytes) else figure_bytes(picture, colours=colours)
     kind, size = "gif" if picture[:3] == b"GIF" else "png", f' width="{width}"' if width else ""
     data = base64.b64encode(picture).decode()
     text = f'<img src="data:image/{kind};base64,{data}" alt="{html.escape(alt)}"{size}>'
