@@ -56,6 +56,7 @@ class TrainingConfig:
     evaluate_every: int = 1_000  # steps
     checkpoint_every: int = 1_000  # steps
     shift: float = 1.  # of the noise schedule, as in `log_snr`
+    num_workers: int = 0  # processes that prepare batches ahead (for a GPU); 0: none
 
     def __post_init__(self):
         check_training_config(self)
@@ -75,7 +76,7 @@ def check_training_config(config: TrainingConfig):
         "a whole number": (whole, "seed"),
         "a whole number of at least 1": (lambda value: whole(value) and value >= 1,
                                          "steps batch_size evaluate_every checkpoint_every"),
-        "a whole number of 0 or more": (lambda value: whole(value) and value >= 0, "warmup_steps"),
+        "a whole number of 0 or more": (lambda value: whole(value) and value >= 0, "warmup_steps num_workers"),
         "a number above 0": (lambda value: real(value) and value > 0, "learning_rate clip_norm shift"),
         "a number of 0 or more": (lambda value: real(value) and value >= 0, "weight_decay"),
         "a share of the steps, 0 (no decay) to 1": (lambda value: real(value) and 0 <= value <= 1, "decay_fraction")}
@@ -168,7 +169,7 @@ def train(
         precision = torch.autocast(device.type, torch.bfloat16, enabled=config.autocast and bfloat16_is_fast(device))
         history, start = resume(folder, model, optimizers, config)
         loader = DataLoader(Batches(batches, config.seed), batch_size=None, sampler=range(start, config.steps),
-                            collate_fn=tuple, generator=torch.Generator())
+                            num_workers=config.num_workers, collate_fn=tuple, generator=torch.Generator())
         bar = tqdm(loader, initial=start, total=config.steps, unit="step", disable=not progress, mininterval=1)
         model.train()
         for done, batch in enumerate(bar, start + 1):
@@ -328,10 +329,14 @@ def lock_folder(folder):
     Path(folder).mkdir(parents=True, exist_ok=True)
     opened = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another process works in {folder}: wait for it, or give another folder") from None
+        for name in ("checkpoint.pt", "history.json"):  # half written by a process that was killed
+            for left in Path(folder).glob(f".{name}.*"):
+                left.unlink()
         yield
-    except BlockingIOError:
-        raise UserError(f"another process works in {folder}: wait until it is done, or give another folder") from None
     finally:
         os.close(opened)
 
@@ -368,6 +373,7 @@ def read_checkpoint(path, device) -> dict:
     try:
         with zipfile.ZipFile(file) as parts:
             require(parts.testzip() is None, broken)  # a check sum of each part, which torch.load does not look at
+        file.seek(0)
         state = torch.load(file, map_location=device, weights_only=True)
     except (MemoryError, torch.OutOfMemoryError):  # the file may be good
         raise
@@ -383,7 +389,7 @@ def check_settings(path, state: dict, config: TrainingConfig):
     "Raises UserError where a checkpoint was made with other settings than the present ones; `steps` may grow."
     before = asdict(TrainingConfig()) | state["history"]["config"]  # an older one may lack a setting
     for name, value in asdict(config).items():
-        if name not in ("evaluate_every", "checkpoint_every"):
+        if name not in ("evaluate_every", "checkpoint_every", "num_workers"):
             more = " or more" if name == "steps" else ""
             require(value == before[name] or more and value > before[name], f"{path} was made with {name} "
                     f"{before[name]}, not {value}: give another folder, or {name} {before[name]}{more}")

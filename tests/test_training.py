@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -136,6 +137,13 @@ def test_training_is_repeatable_from_its_seed(method):
         runs.append(train_video(EXPERIMENTS[method], Videos(), Videos(), training, progress=False))
     assert same(runs[0][0], runs[1][0]) and runs[0][1] == runs[1][1]
     assert runs[0][1]["loss"] != runs[2][1]["loss"]
+
+
+def test_batches_that_other_processes_prepare_are_the_same(tmp_path):
+    expected = train_video(EXPERIMENTS["millivid"], Videos(), Videos(), SHORT, progress=False)
+    ahead = dataclasses.replace(SHORT, num_workers=2)
+    model, history = train_video(EXPERIMENTS["millivid"], Videos(), Videos(), ahead, progress=False)
+    assert same(model, expected[0]) and history["loss"] == expected[1]["loss"]
 
 
 # ---- learning --------------------------------------------------------------------------------------------------------
@@ -378,6 +386,33 @@ def test_a_process_that_was_killed_holds_no_folder(tmp_path):
     killed = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True)
     assert killed.stdout == "held\n" and killed.returncode < 0
     train_line(line_model(), SHORT, tmp_path)
+
+
+def test_files_of_a_killed_process_are_cleared_away(tmp_path):
+    for name in (".checkpoint.pt.4711", ".history.json.4711", "notes.txt"):
+        (tmp_path / name).write_text("half of a")
+    train_line(line_model(), SHORT, tmp_path)
+    assert files_below(tmp_path) == ["checkpoint.pt", "history.json", "notes.txt"]
+
+
+def test_a_full_disk_is_named_and_the_last_checkpoint_stays(tmp_path, monkeypatch):
+    config = dataclasses.replace(SHORT, decay_fraction=0.)
+    train_line(line_model(), config, tmp_path)
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    with monkeypatch.context() as patch:
+
+        def full(state, path):
+            Path(path).write_bytes(b"half")
+            raise RuntimeError("[enforce fail at inline_container.cc:672] . PytorchStreamWriter failed writing file: "
+                               "file write failed")
+        patch.setattr(torch, "save", full)
+        with pytest.raises(UserError) as error:
+            train_line(line_model(), dataclasses.replace(config, steps=8), tmp_path)
+    assert_says(error.value, tmp_path / "checkpoint.pt", "free some space")
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+    assert files_below(tmp_path) == ["checkpoint.pt", "history.json"]
+    longer = train_line(line_model(), dataclasses.replace(config, steps=8), tmp_path)
+    assert longer == train_line(line_model(), dataclasses.replace(config, steps=8))
 
 
 # ---- what is broken is named -----------------------------------------------------------------------------------------
