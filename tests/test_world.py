@@ -125,8 +125,8 @@ def test_test_episodes_cover_distance(chosen, ordinary):
 
 def test_no_room_is_used_twice():
     "Training rooms, test rooms and held-out rooms: other seeds, and really other paint."
-    from millivid.cli import make_parser
-    training = range(make_parser().parse_args(["train", "video", "--out", "unused"]).rooms)
+    from millivid.cli import TrainOptions
+    training = range(TrainOptions().rooms)
     numbers = [RUNNING_EXAMPLE, *range(64)]
     held_out = range(HELD_OUT_SEED, HELD_OUT_SEED + 64)
     assert training.stop <= TEST_SEED <= TEST_SEED + max(numbers) < HELD_OUT_SEED
