@@ -227,6 +227,8 @@ def read_weights(folder: Path, make_model, device="cpu"):
 def check_size(config, numbers: int):
     "Raises UserError where a transformer of this size cannot have so few numbers."
     parts = [getattr(config, name) for name in ("transformer", "encoder", "decoder") if hasattr(config, name)]
+    sizes = [size for part in parts for size in (part.width, part.depth, part.heads)]
+    require(all(isinstance(size, int) and size > 0 for size in sizes), f"sizes {sizes}: give whole numbers above 0")
     least = sum(12 * part.depth * part.width ** 2 for part in parts)
     require(least <= numbers, f"its settings want at least {least:,} numbers, and there are {numbers:,}")
 

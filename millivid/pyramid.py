@@ -116,8 +116,9 @@ class PyramidConfig:
         for name in ("image_shape", "patch_shape"):  # JSON has no tuples
             object.__setattr__(self, name, tuple(getattr(self, name)))
         sizes = [*self.image_shape, *self.patch_shape, self.num_levels]
-        require(len(sizes) == 5 and all(isinstance(size, int) and size > 0 for size in sizes),
-                f"{self}: expected height and width of image and patch, and num_levels, all whole numbers from 1 on")
+        require(len(sizes) == 5 and all(isinstance(size, int) and size > 0 for size in sizes) and sizes[-1] < 32,
+                f"{self}: expected height and width of image and patch, and num_levels (at most 31), all whole numbers "
+                "from 1 on")
         for side, pixels, patch in zip(("height", "width"), self.image_shape, self.patch_shape):
             unit = patch * 2 ** (self.num_levels - 1)
             require(pixels % unit == 0,
