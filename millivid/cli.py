@@ -24,7 +24,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from tqdm.auto import tqdm
@@ -37,7 +36,7 @@ from .experiments.cost import measure_full_size
 from .experiments.reproduce import MAIN_ROWS, QUICK, Row, Settings, check_options, option
 from .experiments.reproduce import release_comparison, reproduce, table_rows, write_results
 from .pipeline import MINI_EXPERIMENTS, PAPER_EXPERIMENTS, Experiment, Pipeline, load_tokenizer, save_tokenizer
-from .plots import TITLES, comparison_video, levels_video, plot_comparison, plot_levels
+from .plots import TITLES, comparison_video, figure_bytes, levels_video, plot_comparison, plot_levels
 from .pyramid import frames_to_images
 from .release import RELEASE_FILES, Recordings, download_release, recorded_images, write_actions
 from .tokenizer import MINI_TOKENIZER, decode_latents, encode_frames
@@ -142,8 +141,7 @@ def command_demo(options: DemoOptions):
 
 def _save(path, figure):
     "Write a figure as a PNG."
-    write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=110, format="png"))
-    plt.close(figure)
+    write_atomically(path, lambda temporary: temporary.write_bytes(figure_bytes(figure, dpi=110)))
 
 
 def _rooms_demo(options, device):

@@ -2,10 +2,9 @@
 
 # %% auto #0
 __all__ = ['CONTEXT_COLOUR', 'GENERATED_COLOUR', 'ACTION_COLOURS', 'METHOD_COLOURS', 'METRIC_TITLES', 'BOUND_STYLES', 'BOUNDS',
-           'TITLES', 'STATE_NAMES', 'STATE_COLOURS', 'STATE_MAP', 'row_title', 'metric_title', 'figure_bytes', 'show',
-           'plot_frames', 'animation', 'plot_map', 'plot_levels', 'levels_video', 'step_states', 'schedule_images',
-           'animate_schedule', 'plot_comparison', 'comparison_video', 'plot_strips', 'extreme_episodes', 'plot_rows',
-           'longest_trained', 'plot_curves']
+           'TITLES', 'STATE_COLOURS', 'row_title', 'metric_title', 'figure_bytes', 'show', 'plot_frames', 'animation',
+           'plot_map', 'plot_levels', 'levels_video', 'schedule_images', 'plot_comparison', 'comparison_video',
+           'plot_strips', 'extreme_episodes', 'plot_rows', 'longest_trained', 'plot_curves']
 
 # %% ../nbs/00_pictures.ipynb #0cdf800b
 import base64
@@ -14,7 +13,6 @@ import io
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.colors import ListedColormap
 from matplotlib.patches import Wedge
 from PIL import Image, ImageDraw, ImageFont
 
@@ -257,18 +255,7 @@ def levels_video(
     return np.pad(out, ((0, 0), (0, out.shape[1] % 2), (0, out.shape[2] % 2), (0, 0)))  # what H.264 wants
 
 # %% ../nbs/00_pictures.ipynb #ffcc167b
-STATE_NAMES = ("not made yet", "made, but unseen", "context", "denoised")
-STATE_COLOURS = ("#f1f1f1", "#bdbdbd", CONTEXT_COLOUR, GENERATED_COLOUR)
-STATE_MAP = ListedColormap(STATE_COLOURS)
-
-
-def step_states(
-    schedule,  # with .roles and .existing
-    step: int,  # which step of the chunk
-) -> np.ndarray:
-    "What the pictures show. Returns int (levels, frames): 0 not made yet, 1 made but unseen, 2 context, 3 denoised."
-    roles = schedule.roles[step].astype(int)
-    return np.where(roles > 0, roles + 1, schedule.existing[step])
+STATE_COLOURS = ("#f1f1f1", "#bdbdbd", CONTEXT_COLOUR, GENERATED_COLOUR)  # not made, made, context, denoised
 
 # %% ../nbs/00_pictures.ipynb #85eeb6c2
 def schedule_images(
@@ -300,11 +287,6 @@ def schedule_images(
         images.append(image)
         made[:, chunk] = np.maximum(made[:, chunk], roles == 2)
     return images
-
-
-def animate_schedule(schedule, start: int, end: int, width: int = 840, rate: float = 4) -> bytes:
-    "The schedule at work on a video, step by step, as an animation. Parameters as in `schedule_images`."
-    return animation(schedule_images(schedule, start, end, width), rate=rate, colours=32, hold=4)
 
 # %% ../nbs/00_pictures.ipynb #0cefcd40
 def plot_comparison(

@@ -234,12 +234,11 @@ def read_frames(
 
 def read_actions(path) -> torch.Tensor:
     "Read the actions of a video, a NumPy file. Returns float32 (frames, 6). Raises MissingFileError or UserError."
+    path = _require_file(path, "actions")
     try:
-        with open(_require_file(path, "actions"), "rb") as file:
+        with open(path, "rb") as file:
             actions = np.lib.format.read_array(file, allow_pickle=False)
     except (EOFError, SyntaxError, tokenize.TokenError, MemoryError, OverflowError, TypeError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
         # damaged headers are parsed as Python literals, and may promise any size
         raise UserError(f"{path} cannot be read as a NumPy array ({error}): copy or make it again") from None
     require(actions.ndim == 2 and actions.shape[1] == ACTION_CHANNELS and actions.dtype.kind in "fiu",
@@ -253,13 +252,8 @@ def write_actions(path, actions):
     actions = np.asarray(actions).astype("<f4")
     require(actions.ndim == 2 and actions.shape[1] == ACTION_CHANNELS,
             f"actions of shape {actions.shape}: expected (frames, {ACTION_CHANNELS})")
-    write_atomically(path, lambda temporary: temporary.write_bytes(_npy(actions)))
-
-
-def _npy(array):
-    "An array as the bytes of a .npy file."
-    np.save(file := io.BytesIO(), array)
-    return file.getvalue()
+    np.save(file := io.BytesIO(), actions)
+    write_atomically(path, lambda temporary: temporary.write_bytes(file.getvalue()))
 
 # %% ../nbs/20_release.ipynb #c4b0df80
 def read_index(path) -> dict[str, int]:
@@ -354,13 +348,9 @@ class LatentVideos:
         self.videos = split_videos(read_index(self.folder / index), split, test_fraction)
         require(self.videos, f"split {split!r} of {self.folder / index} is empty: use more videos or a test_fraction "
                 f"above {test_fraction}")
-        missing = [key for key, _ in self.videos if not self.path(key).is_file()]
-        if missing:
-            raise MissingFileError(f"{self.folder / index} names {len(missing)} videos that are not there, such as "
-                                   f"{self.path(missing[0])}: download them, or take them out of the index")
         row = sum(pyramid_row_bytes(pyramid, channels))
         for key, frames in self.videos:
-            size = self.path(key).stat().st_size
+            size = _require_file(self.path(key), "latents of the index").stat().st_size
             require(size == frames * row, f"{self.path(key)} has {size} bytes, but {frames} frames, as {index} says, "
                     f"take {frames * row}: the file is cut, or was made by another tokenizer")
 
@@ -389,10 +379,6 @@ class LatentVideos:
         read = [read_step(self.path(key), self.pyramid, self.channels, wanted, start)
                 for (key, start, _), wanted in zip(drawn, roles)]
         return tuple(torch.stack(part) for part in zip(*read))
-
-    def sample(self, generator: torch.Generator, count: int, num_frames: int):
-        "Random clips, whole: latents float32 (count, num_frames, tokens, channels) and actions (count, num_frames, 6)."
-        return self.read(self.draw(generator, count, num_frames))
 
     def test_video(self, key: str, num_frames: int, seed: int = 0):
         """One video from its start, for a test: exactly `num_frames` frames.

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MINI_TOKENIZER', 'psnr', 'TokenizerConfig', 'pooled_latents', 'Encoder', 'Decoder', 'Tokenizer', 'tokenizer_loss',
-           'reconstruct_levels', 'encode_frames', 'decode_latents']
+           'encode_frames', 'decode_latents']
 
 # %% ../nbs/04_tokenizer.ipynb #0ddb1973
 from dataclasses import dataclass, field
@@ -171,17 +171,6 @@ def tokenizer_loss(
     if perceptual is not None:
         loss = loss + perceptual_weight * perceptual(images_from_patches(prediction, pyramid)[0].float(), images)
     return loss
-
-# %% ../nbs/04_tokenizer.ipynb #603d8006
-@torch.no_grad()
-def reconstruct_levels(
-    tokenizer: Tokenizer,
-    images: torch.Tensor,  # (batch, 3, height, width) in [0, 1]
-) -> torch.Tensor:
-    "Each image as every level alone draws it. Returns (levels, batch, 3, height, width), clipped to [0, 1]."
-    latents = tokenizer.encode(images)
-    levels = range(tokenizer.config.pyramid.num_levels)
-    return torch.stack([tokenizer.decode(latents, level) for level in levels]).float().clamp(0, 1)
 
 # %% ../nbs/04_tokenizer.ipynb #a3eb6332
 @torch.no_grad()

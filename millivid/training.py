@@ -6,15 +6,14 @@
 __all__ = ['MINI_TOKENIZER_TRAINING', 'MINI_VIDEO_TRAINING', 'PAPER_TRAINING', 'TrainingConfig', 'learning_rate_factor',
            'check_training_config', 'Optimizers', 'step_generator', 'Batches', 'train', 'tokenizer_batch',
            'train_tokenizer', 'draw_noise', 'video_loss', 'framepack_loss', 'video_batch', 'framepack_batch',
-           'video_task', 'train_video', 'check_finite', 'lock_folder', 'save_checkpoint', 'resume', 'read_checkpoint',
-           'check_settings', 'keep_experiment']
+           'video_task', 'train_video', 'check_finite', 'training_folder', 'save_checkpoint', 'resume',
+           'read_checkpoint', 'check_settings', 'keep_experiment']
 
 # %% ../nbs/10_training.ipynb #1e2a0921
 import contextlib
 import io
 import json
 import math
-import os
 import zipfile
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -27,16 +26,11 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
-
-from .basics import UserError, require, write_atomically
+from .basics import UserError, lock_folder, require, write_atomically
 from .data import Clips, StepSampler
 from .diffusion import diffusion_loss
 from .layers import bfloat16_is_fast
-from .pipeline import Experiment
+from .pipeline import Experiment, read_settings
 from .tokenizer import MINI_TOKENIZER, Tokenizer, TokenizerConfig, psnr, tokenizer_loss
 from .video import Tokens
 
@@ -71,18 +65,18 @@ def learning_rate_factor(step: int, config: TrainingConfig) -> float:
 # %% ../nbs/10_training.ipynb #e450ad45
 def check_training_config(config: TrainingConfig):
     "Raises UserError for a number out of its range."
-    whole, real = lambda value: type(value) is int, lambda value: type(value) in (int, float)
-    rules = {
-        "a whole number": (whole, "seed"),
-        "a whole number of at least 1": (lambda value: whole(value) and value >= 1,
-                                         "steps batch_size evaluate_every checkpoint_every"),
-        "a whole number of 0 or more": (lambda value: whole(value) and value >= 0, "warmup_steps num_workers"),
-        "a number above 0": (lambda value: real(value) and value > 0, "learning_rate clip_norm shift"),
-        "a number of 0 or more": (lambda value: real(value) and value >= 0, "weight_decay"),
-        "a share of the steps, 0 (no decay) to 1": (lambda value: real(value) and 0 <= value <= 1, "decay_fraction")}
-    for expected, (holds, names) in rules.items():
-        for name in names.split():
-            require(holds(getattr(config, name)), f"{name} is {getattr(config, name)!r}: give {expected}")
+    least = dict(steps=1, batch_size=1, evaluate_every=1, checkpoint_every=1, warmup_steps=0, num_workers=0)
+    for name, value in asdict(config).items():
+        number = type(value) in (int, float) and math.isfinite(value)
+        if name in least or name == "seed":
+            require(type(value) is int and value >= least.get(name, value),
+                    f"{name} is {value!r}: give a whole number of at least {least.get(name, 0)}")
+        elif name in ("learning_rate", "clip_norm", "shift"):
+            require(number and value > 0, f"{name} is {value!r}: give a number above 0")
+    require(type(config.weight_decay) in (int, float) and config.weight_decay >= 0,
+            f"weight_decay is {config.weight_decay!r}: give a number of 0 or more")
+    require(type(config.decay_fraction) in (int, float) and 0 <= config.decay_fraction <= 1,
+            f"decay_fraction is {config.decay_fraction!r}: give a share of the steps, 0 (no decay) to 1")
 
 # %% ../nbs/10_training.ipynb #6f70afb6
 MINI_TOKENIZER_TRAINING = TrainingConfig(steps=3_600, batch_size=64, learning_rate=3e-3, warmup_steps=50,
@@ -164,7 +158,7 @@ def train(
     that was made with other settings, where another process trains in it, and where the loss or its gradient is not
     finite; the last checkpoint is then still good.
     """
-    with lock_folder(folder):
+    with training_folder(folder):
         device, optimizers = next(model.parameters()).device, Optimizers(model, config)
         precision = torch.autocast(device.type, torch.bfloat16, enabled=config.autocast and bfloat16_is_fast(device))
         history, start = resume(folder, model, optimizers, config)
@@ -321,24 +315,15 @@ def check_finite(step: int, config: TrainingConfig, values: dict):
 
 # %% ../nbs/10_training.ipynb #91b2ce2e
 @contextlib.contextmanager
-def lock_folder(folder):
-    "Keep a folder for this process, until the block ends or the process does. UserError where another one has it."
-    if folder is None or fcntl is None:
+def training_folder(folder):
+    "Lock a folder while one trains in it, and clear away what a process that was killed has left half written."
+    if folder is None:
         yield
         return
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"another process works in {folder}: wait for it, or give another folder") from None
-        for name in ("checkpoint.pt", "history.json"):  # half written by a process that was killed
-            for left in Path(folder).glob(f".{name}.*"):
-                left.unlink()
+    with lock_folder(folder):
+        for left in [*Path(folder).glob(".checkpoint.pt.*"), *Path(folder).glob(".history.json.*")]:
+            left.unlink()
         yield
-    finally:
-        os.close(opened)
 
 
 def save_checkpoint(folder, model, optimizers: Optimizers, history: dict, step: int):
@@ -402,14 +387,10 @@ def check_settings(path, state: dict, config: TrainingConfig):
 def keep_experiment(folder, experiment: Experiment):
     "Write down what a folder is for. Raises UserError where it is for another experiment."
     file = Path(folder) / "experiment.json"
-    if not file.exists():
-        if not (Path(folder) / "checkpoint.pt").exists():  # else it may not be ours: `train` looks at it first
-            write_atomically(file, lambda path: path.write_text(json.dumps(asdict(experiment), indent=1)))
-        return
-    try:
-        known = Experiment(**json.loads(file.read_text()))
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{file} describes no experiment ({error}): give another folder, or delete it") from None
-    for name, value in asdict(experiment).items():
-        require(asdict(known)[name] == value, f"{folder} is for another experiment: its {name} is "
-                f"{getattr(known, name)}, not {getattr(experiment, name)}; give another folder, or empty this one")
+    if file.exists():
+        known = asdict(read_settings(file, Experiment))
+        for name, value in asdict(experiment).items():
+            require(known[name] == value, f"{folder} is for another experiment, its {name} is {known[name]}, not "
+                    f"{value}: give another folder, or empty this one")
+    elif not (Path(folder) / "checkpoint.pt").exists():  # else it may not be ours: `train` looks at it first
+        write_atomically(file, lambda path: path.write_text(json.dumps(asdict(experiment), indent=1)))

@@ -31,12 +31,13 @@ WORLD = WorldConfig(image_size=16)
 
 # ---- frames and video files ------------------------------------------------------------------------------------------
 
+
 def test_frames_to_images_and_back():
     every_value = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 16, 16, 3)
     images = frames_to_images(every_value)
     assert images.shape == (1, 3, 16, 16) and (images.min(), images.max()) == (0, 1)
     np.testing.assert_array_equal(images_to_frames(images), every_value)
-    for change in (-.4, .4):  # of a step: rounds to the nearest
+    for change in (-0.4, 0.4):  # of a step: rounds to the nearest
         np.testing.assert_array_equal(images_to_frames(images + change / 255), every_value)
     np.testing.assert_array_equal(images_to_frames(images * 3 - 1), images_to_frames((images * 3 - 1).clamp(0, 1)))
 
@@ -48,7 +49,7 @@ def test_video_round_trip(tmp_path, rate):
     again, found_rate = read_video(tmp_path / "new" / "walk.mp4")
     assert again.shape == frames.shape and again.dtype == np.uint8 and found_rate == rate
     assert frame_psnr(again, frames).min() > 28  # H.264 loses a little, above all of colour
-    shift = [frame_psnr(again[1:-1], frames[1 + by:29 + by]).mean() for by in (-1, 0, 1)]
+    shift = [frame_psnr(again[1:-1], frames[1 + by : 29 + by]).mean() for by in (-1, 0, 1)]
     assert np.argmax(shift) == 1  # every frame is at its place
     assert files_below(tmp_path) == ["new/walk.mp4"]
 
@@ -110,7 +111,7 @@ def test_files_that_are_no_videos(tmp_path):
     write_sound(tmp_path / "sound.mp4")
     write_video(tmp_path / "cut.mp4", make_episode(0, 10).frames)
     whole = (tmp_path / "cut.mp4").read_bytes()
-    (tmp_path / "cut.mp4").write_bytes(whole[:len(whole) // 2])
+    (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "empty.mp4").write_bytes(b"")
     (tmp_path / "notes.mp4").write_text("this is not a video")
     for name in ("sound", "cut", "empty", "notes"):
@@ -119,8 +120,13 @@ def test_files_that_are_no_videos(tmp_path):
         assert_says(error.value, f"{name}.mp4", "video")
 
 
-@pytest.mark.parametrize("text", ["#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nwalk.mp4\n#EXT-X-ENDLIST\n",
-                                  "ffconcat version 1.0\nfile 'walk.mp4'\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nwalk.mp4\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile 'walk.mp4'\n",
+    ],
+)
 def test_playlists_that_point_elsewhere_are_not_followed(text, tmp_path):
     "One with an address of the internet hung for minutes."
     write_video(tmp_path / "walk.mp4", make_episode(0, 5).frames)
@@ -160,7 +166,7 @@ def test_videos_of_phones_stand_upright(turned, tmp_path):
     expected = {90: np.s_[-16:, :16], 180: np.s_[-16:, -16:], -90: np.s_[:16, -16:]}[turned]
     upright, _ = read_video(tmp_path / "phone.mp4")
     assert upright.shape == (3, *((32, 48) if turned == 180 else (48, 32)), 3)
-    assert upright[:, *expected].mean() > 240 and upright.mean() < 60
+    assert upright[(slice(None), *expected)].mean() > 240 and upright.mean() < 60
 
 
 @pytest.mark.parametrize("count, side, rate, crf", [(0, 16, 12, 16), (2, 15, 12, 16), (2, 16, 0, 16), (2, 16, 12, 52)])
@@ -181,7 +187,8 @@ def test_torchvision_of_another_build_is_mended(tmp_path):
     (tmp_path / "torchvision" / "transforms" / "v2").mkdir(parents=True)
     (tmp_path / "torchvision" / "__init__.py").write_text("from . import _meta")
     (tmp_path / "torchvision" / "_meta.py").write_text(
-        "import torch\n@torch.library.register_fake('torchvision::nms')\ndef nms(dets, scores, iou_threshold): ...")
+        "import torch\n@torch.library.register_fake('torchvision::nms')\ndef nms(dets, scores, iou_threshold): ..."
+    )
     for folder in ("transforms", "transforms/v2"):
         (tmp_path / "torchvision" / folder / "__init__.py").write_text("")
     (tmp_path / "torchvision" / "transforms" / "v2" / "functional.py").write_text("answer = 42")
@@ -190,6 +197,7 @@ def test_torchvision_of_another_build_is_mended(tmp_path):
 
 
 # ---- nothing half-written --------------------------------------------------------------------------------------------
+
 
 def test_a_file_appears_only_when_it_is_complete(tmp_path):
     path = tmp_path / "new" / "file.txt"
@@ -218,7 +226,8 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 
 # ---- actions ---------------------------------------------------------------------------------------------------------
 
-@given(st.integers(0, 2 ** 31), st.integers(1, 4))
+
+@given(st.integers(0, 2**31), st.integers(1, 4))
 def test_odometry_follows_from_the_actions_alone(seed, frames_per_action):
     config = WorldConfig(frames_per_action=frames_per_action, image_size=8)
     (x, y, heading), actions = random_walk(random.Random(seed), 20, config)
@@ -227,7 +236,9 @@ def test_odometry_follows_from_the_actions_alone(seed, frames_per_action):
     assert rows.shape == (len(held), 6)
     np.testing.assert_array_equal(rows[:, 0], held)
     cos, sin = np.round(np.cos(heading * np.pi / 2)), np.round(np.sin(heading * np.pi / 2))
-    true = integrate_actions((x * frames_per_action, y * frames_per_action, heading * frames_per_action), held, config.frames_per_action)
+    true = integrate_actions(
+        (x * frames_per_action, y * frames_per_action, heading * frames_per_action), held, config.frames_per_action
+    )
     true = true / frames_per_action
     np.testing.assert_allclose(cos * rows[:, 1] - sin * rows[:, 2] + x, true[:, 0], atol=1e-5)
     np.testing.assert_allclose(sin * rows[:, 1] + cos * rows[:, 2] + y, true[:, 1], atol=1e-5)
@@ -236,6 +247,7 @@ def test_odometry_follows_from_the_actions_alone(seed, frames_per_action):
 
 
 # ---- walks through encoded rooms -------------------------------------------------------------------------------------
+
 
 @pytest.fixture(scope="module")
 def eye():
@@ -251,24 +263,39 @@ def walks(eye):
 def test_sampled_walks_are_encoded_videos_with_their_actions(eye, walks, generator):
     room, poses = make_room(3, WORLD), lattice_poses(WORLD)
     views = encode_frames(eye, render_poses(room, np.arange(len(poses)), WORLD))
-    latents, actions = walks.sample(generator, 4, 30)
+    latents, actions = walks.read(walks.draw(generator, 4, 30))
     assert latents.shape == (4, 30, PYRAMID.num_tokens, 4) and actions.shape == (4, 30, 6)
     k = WORLD.frames_per_action
     for video, rows in zip(latents, actions):
         first = poses[(views - video[0]).abs().amax((1, 2)).argmin()]  # which of all poses the walk begins with
         x, y, yaw = (rows[:, [1, 2, 4]] - rows[0, [1, 2, 4]]).T.double()
         turned = first[2] * np.pi / 2 / k - rows[0, 4].item()
-        path = np.stack([first[0] + k * (np.cos(turned) * x - np.sin(turned) * y), first[1] + k * (np.sin(turned) * x + np.cos(turned) * y),
-                         first[2] + k * yaw / (np.pi / 2)], axis=1).round().astype(int)
+        path = (
+            np.stack(
+                [
+                    first[0] + k * (np.cos(turned) * x - np.sin(turned) * y),
+                    first[1] + k * (np.sin(turned) * x + np.cos(turned) * y),
+                    first[2] + k * yaw / (np.pi / 2),
+                ],
+                axis=1,
+            )
+            .round()
+            .astype(int)
+        )
         error = (views[pose_index(path, WORLD)] - video).abs().mean()
-        assert error < .02 < (views[0] - views[40]).abs().mean()  # they are kept in bfloat16
-        moved = [integrate_actions((0, 0, 0), [action], WORLD.frames_per_action)[0, 2] for action in rows[1:, 0].int().numpy()]
-        np.testing.assert_array_equal((np.diff(path[:, 2]) - moved) % (4 * k), 0)  # the action is the one that led to the frame
+        assert error < 0.02 < (views[0] - views[40]).abs().mean()  # they are kept in bfloat16
+        moved = [
+            integrate_actions((0, 0, 0), [action], WORLD.frames_per_action)[0, 2]
+            for action in rows[1:, 0].int().numpy()
+        ]
+        np.testing.assert_array_equal(
+            (np.diff(path[:, 2]) - moved) % (4 * k), 0
+        )  # the action is the one that led to the frame
 
 
 def test_walks_begin_anywhere_in_an_action(walks):
     "A rollout's windows do, so training has to: else a model meets half-done turns that it has never seen."
-    rows = walks.sample(torch.Generator().manual_seed(0), 64, 10)[1][:, 0]
+    rows = walks.read(walks.draw(torch.Generator().manual_seed(0), 64, 10))[1][:, 0]
     turned = (torch.remainder(rows[:, 4] + np.pi, 2 * np.pi) - np.pi).abs()
     frames_of_first_action = (rows[:, 1:3].abs().sum(1) + turned / (np.pi / 2)) * WORLD.frames_per_action
     counts = torch.bincount(frames_of_first_action.round().int(), minlength=WORLD.frames_per_action + 1)
@@ -276,7 +303,7 @@ def test_walks_begin_anywhere_in_an_action(walks):
 
 
 def test_sampled_walks_come_from_the_generator(walks):
-    one, two, other = (walks.sample(torch.Generator().manual_seed(seed), 2, 10) for seed in (1, 1, 2))
+    one, two, other = (walks.read(walks.draw(torch.Generator().manual_seed(seed), 2, 10)) for seed in (1, 1, 2))
     assert all(map(torch.equal, one, two)) and not torch.equal(one[0], other[0])
 
 
@@ -315,6 +342,7 @@ def test_rooms_may_be_given_by_an_iterator(eye, walks):
 
 # ---- training examples -----------------------------------------------------------------------------------------------
 
+
 def test_training_sees_what_the_rollout_sees(schedule):
     latents, actions = random_video(3, schedule.chunk_frames)
     indices, coordinates = step_indices(schedule, PYRAMID), PYRAMID.coordinates()
@@ -339,7 +367,7 @@ def test_steps_are_drawn_with_their_probability(schedule):
     tokens = draw(torch.Generator().manual_seed(0), 600)
     level = tokens.coordinates[..., 1].masked_fill(~tokens.is_target, 0).amax(1)  # the level that is denoised
     share = torch.bincount(level, minlength=3) / 600
-    torch.testing.assert_close(share, torch.full((3,), 1 / 3), rtol=0, atol=.06)
+    torch.testing.assert_close(share, torch.full((3,), 1 / 3), rtol=0, atol=0.06)
     again = draw(torch.Generator().manual_seed(0), 600)
     assert torch.equal(again.roles, tokens.roles) and torch.equal(again.coordinates, tokens.coordinates)
 

@@ -557,7 +557,7 @@ def test_clips_are_repeatable_from_the_generator(videos):
     one, two = (LatentVideos(videos, PYRAMID, 4) for _ in range(2))
     drawn = [source.draw(torch.Generator().manual_seed(seed), 10, 8) for source, seed in ((one, 3), (two, 3), (two, 4))]
     assert drawn[0] == drawn[1] != drawn[2]
-    sampled = [source.sample(torch.Generator().manual_seed(seed), 10, 8)
+    sampled = [source.read(source.draw(torch.Generator().manual_seed(seed), 10, 8))
                for source, seed in ((one, 3), (two, 3), (two, 4))]
     assert torch.equal(sampled[0][0], sampled[1][0]) and torch.equal(sampled[0][1], sampled[1][1])
     assert not torch.equal(sampled[0][0], sampled[2][0])

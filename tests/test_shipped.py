@@ -13,7 +13,7 @@ from millivid.actions import FORWARD, TURN_LEFT, action_rows
 from millivid.evaluation import compare, diagnose, frame_psnr, horizons, psnr_table
 from millivid.pipeline import MINI_EXPERIMENTS, PACKAGED, Pipeline, load_tokenizer
 from millivid.tokenizer import MINI_TOKENIZER, encode_frames, psnr
-from millivid.worlds.rooms import RUNNING_EXAMPLE, make_test_episode, random_views
+from millivid.worlds.rooms import RUNNING_EXAMPLE, draw_views, make_test_episode
 
 NAMES = {method: f"mini-{method.replace('_', '-')}" for method in MINI_EXPERIMENTS}
 CONTEXT, FRESH_EPISODES, FRESH_ROOMS = 128, range(100, 106), 30_000_000
@@ -58,7 +58,7 @@ def test_weights_load_with_the_settings_of_the_presets(tokenizer, generators):
 
 
 def test_each_level_of_the_tokenizer_is_as_good_as_stated(tokenizer):
-    images = random_views(torch.Generator().manual_seed(1), 256, first_seed=FRESH_ROOMS)
+    images = draw_views(torch.Generator().manual_seed(1), 256, first_seed=FRESH_ROOMS)
     stated = json.loads((PACKAGED / "mini-tokenizer" / "history.json").read_text())["held_out"][-1]
     with torch.no_grad():
         latents = tokenizer.encode(images)

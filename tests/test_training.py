@@ -23,7 +23,7 @@ from millivid.training import TrainingConfig, draw_noise, learning_rate_factor, 
 from millivid.training import video_loss, video_task
 from millivid.video import VideoConfig
 from millivid.worlds import rooms
-from millivid.worlds.rooms import HELD_OUT_SEED, TEST_SEED, WorldConfig, draw_views, random_views
+from millivid.worlds.rooms import HELD_OUT_SEED, TEST_SEED, WorldConfig, draw_views
 
 WORLD = WorldConfig(image_size=16)
 SHORT = TrainingConfig(steps=6, batch_size=4, learning_rate=1e-3, warmup_steps=2, decay_fraction=.5, autocast=False,
@@ -220,7 +220,8 @@ def test_the_shift_of_the_noise_schedule_reaches_the_loss(name, monkeypatch):
 
     monkeypatch.setattr("millivid.training.diffusion_loss", loss)
     for shift in (1., 3.):
-        train_video(EXPERIMENTS[name], Videos(), Videos(), dataclasses.replace(SHORT, steps=1, shift=shift), progress=False)
+        config = dataclasses.replace(SHORT, steps=1, shift=shift)
+        train_video(EXPERIMENTS[name], Videos(), Videos(), config, progress=False)
     assert seen == [1.] * 9 + [3.] * 9  # one step, and eight held-out batches
 
 
@@ -229,9 +230,9 @@ def test_the_shift_of_the_noise_schedule_reaches_the_loss(name, monkeypatch):
 def test_training_and_held_out_views_are_of_other_rooms(monkeypatch):
     painted, make_room = [], rooms.make_room
     monkeypatch.setattr(rooms, "make_room", lambda seed, *rest: painted.append(seed) or make_room(seed, *rest))
-    random_views(torch.Generator().manual_seed(0), 200, WORLD)
+    draw_views(torch.Generator().manual_seed(0), 200, False, WORLD)
     training, painted[:] = painted[:], []
-    random_views(torch.Generator().manual_seed(0), 200, WORLD, HELD_OUT_SEED)
+    draw_views(torch.Generator().manual_seed(0), 200, True, WORLD)
     assert max(training) < TEST_SEED < HELD_OUT_SEED <= min(painted)
     assert len(set(training)) > 190  # nearly always another room
 
@@ -381,7 +382,7 @@ def test_two_trainings_in_one_folder_at_once(tmp_path):
 
 
 def test_a_process_that_was_killed_holds_no_folder(tmp_path):
-    code = ("import os, signal, sys; from millivid.training import lock_folder\n"
+    code = ("import os, signal, sys; from millivid.basics import lock_folder\n"
             "with lock_folder(sys.argv[1]): print('held', flush=True); os.kill(os.getpid(), signal.SIGKILL)")
     killed = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True)
     assert killed.stdout == "held\n" and killed.returncode < 0

@@ -57,7 +57,7 @@ def test_an_index_writes_nothing_outside_of_its_folder(key, doom, tokenizer, tmp
 def test_a_world_offers_walks_and_test_episodes(name, doom, tokenizer, tmp_path):
     world = doom if name == "doom" else RoomWorld(tmp_path, **SHORT)
     for walks in world.walks(tokenizer, tmp_path / "tokenizer"):
-        latents, actions = walks.sample(torch.Generator().manual_seed(0), 3, 20)
+        latents, actions = walks.read(walks.draw(torch.Generator().manual_seed(0), 3, 20))
         pyramid, channels = MINI_TOKENIZER.pyramid, MINI_TOKENIZER.latent_channels
         assert latents.shape == (3, 20, pyramid.num_tokens, channels) and actions.shape == (3, 20, 6)
         sampler = StepSampler(walks, MINI_EXPERIMENTS["millivid"].schedule(), pyramid)

@@ -40,7 +40,8 @@ def assert_says(text, *parts):
 
 def files_below(folder):
     "Every file below a folder, hidden ones too, so that half-written ones are seen."
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
+    return sorted(str(path.relative_to(folder)) for path in files)
 
 
 def run_millivid(*arguments, cwd=None):

@@ -7,16 +7,14 @@ __all__ = ['DOOM_LEVELS', 'RECORDED_FRAMES', 'TRAIN_LEVELS', 'TEST_LEVELS', 'rec
            'record_episodes', 'DoomWorld']
 
 # %% ../../nbs/21_doom.ipynb #947163bc
-import _thread
 import contextlib
 import itertools
 import json
-import multiprocessing.connection
 import os
 import random
-import signal
 import tempfile
-import threading
+from concurrent.futures import as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +23,7 @@ from tqdm.auto import tqdm
 
 from ..actions import FORWARD, TURN_LEFT, TURN_RIGHT, action_bundle, check_actions, choose_overlapping
 from ..actions import integrate_actions, seen_before
-from ..basics import UserError, require, write_atomically
+from ..basics import UserError, in_worker, require, worker_pool, write_atomically
 from ..data import fit_frames
 from ..release import Recordings, path_in, read_actions, read_frames, read_index, recorded_images
 from ..release import write_actions, write_frames
@@ -253,58 +251,23 @@ def _record_episode(folder, seed, settings):
     write_actions(path_in(folder, f"{_episode_key(seed)}.npy"), rows)  # last: where it is, the episode is whole
 
 # %% ../../nbs/21_doom.ipynb #dc9597e9
-def _leave_with_main_process(connection):
-    connection.poll(None)  # nothing is ever sent to a worker: this waits until the other end is closed
-    _thread.interrupt_main()
-
-
-def _work(connection, home, folder, seeds, settings):
-    "What a worker process does: record its episodes, and tell the seed of each, or what went wrong."
+def _record_at(home, folder, seed, settings):
+    "In a worker: record an episode, where ViZDoom may leave its empty folders. Returns the seed."
     os.chdir(home)
-    if hasattr(os, "setsid"):
-        os.setsid()  # Ctrl-C reaches the main process alone, not the engines
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    torch.set_num_threads(1)
-    threading.Thread(target=_leave_with_main_process, args=(connection,), daemon=True).start()
-    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
-        for seed in seeds:
-            try:
-                _record_episode(folder, seed, settings)
-            except UserError as error:
-                connection.send((seed, error))
-            else:
-                connection.send((seed, None))
+    _record_episode(folder, seed, settings)
+    return seed
 
 
 def _record_in_processes(folder, seeds, settings, workers):
     "Record episodes in processes of their own. Yields each seed when its files are there; ends them when it ends."
-    spawn, connections, processes = multiprocessing.get_context("spawn"), [], []
-    with tempfile.TemporaryDirectory() as home:
+    with tempfile.TemporaryDirectory() as home, worker_pool(workers) as pool:
+        jobs = [pool.submit(in_worker, _record_at, home, folder, seed, settings) for seed in seeds]
         try:
-            for number in range(min(workers, len(seeds))):
-                ours, theirs = spawn.Pipe()
-                connections.append(ours)
-                with theirs:
-                    processes.append(spawn.Process(
-                        target=_work, args=(theirs, home, folder, seeds[number::workers], settings)))
-                    processes[-1].start()
-            while connections:
-                for connection in multiprocessing.connection.wait(connections):
-                    try:
-                        seed, error = connection.recv()
-                    except EOFError:
-                        connections.remove(connection)
-                        continue
-                    if error:
-                        raise error
-                    yield seed
-        finally:
-            for connection in connections:
-                connection.close()
-            for process in processes:
-                process.join()
-    require(not any(process.exitcode for process in processes), "a recording process died: call again to go on where "
-            "it stopped, with fewer workers where memory is short (scripts call under `if __name__ == '__main__'`)")
+            for job in as_completed(jobs):
+                yield job.result()
+        except BrokenProcessPool:
+            raise UserError("a recording process died: call again to go on where it stopped, with fewer workers where "
+                            "memory is short (scripts call under `if __name__ == '__main__'`)") from None
 
 
 def _keep_settings(folder, settings):
