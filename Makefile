@@ -25,7 +25,7 @@ test: $(STAMP) ## Check the package and every notebook
 	@echo "== 3/4 the notebooks run, $(WORKERS) at a time"
 	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONUNBUFFERED=1 $(BIN)/nbdev_test --n_workers $(WORKERS) --do_print --timing
 	@echo "== 4/4 pytest"
-	@$(BIN)/python -m pytest -q tests
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile tests
 
 reproduce: $(STAMP) ## Train and judge every model of the comparison: hours (a rough version: ARGS=--quick)
 	@$(BIN)/millivid reproduce $(ARGS)

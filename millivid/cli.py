@@ -29,7 +29,7 @@ import torch
 from tqdm.auto import tqdm
 
 from .actions import action_rows
-from .basics import MissingFileError, UserError, choose_device, require, write_atomically
+from .basics import UserError, choose_device, first_line, require, write_atomically
 from .data import iterate_video, video_rate, write_video
 from .evaluation import compare, format_table, frame_psnr, horizons, psnr_table
 from .experiments.cost import measure_full_size
@@ -194,8 +194,7 @@ def command_measure(options: MeasureOptions):
 # %% ../nbs/23_cli.ipynb #cdf13736
 @dataclass(frozen=True)
 class ReproduceOptions:
-    rows: tuple[str, ...] | None = option(None, "main (the first three), or names of rows; without it: all, with "
-                                          "--quick main", many=True)
+    rows: tuple[str, ...] | None = option(None, "names; main: the first three (default: all, --quick: main)", many=True)
     own: str | None = option(None, "a row of your own: file with the drawing of a schedule; its name is the file's")
     quick: bool = option(False, "a rough version: fewer steps, rooms and episodes")
     out: str | None = option(None, "folder for everything made on the way; resumes what is there; without it: "
@@ -226,12 +225,11 @@ def _rows(options, settings):
 
 def _drawing(file):
     "The text of a drawing. Raises UserError where there is none."
-    if not file.is_file():
-        raise MissingFileError(f"no drawing of a schedule at {file}: give a text file as schedule_from_text reads it")
     try:
         return file.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise UserError(f"--own {file} is no text in UTF-8: give a text file as schedule_from_text reads it") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--own {file} cannot be read as text in UTF-8 ({first_line(error)}): give a drawing as "
+                        "schedule_from_text reads it") from None
 
 
 def command_reproduce(options: ReproduceOptions, settings: Settings):
@@ -282,14 +280,12 @@ def command_tokenize(options: TokenizeOptions):
     quality = [[] for _ in labels]
 
     def strips():  # frame by frame: a long video does not fit in memory
-        bar = tqdm(desc="tokenizing", unit="frame")
-        for frames in iterate_video(options.video, pyramid.image_shape, options.max_frames):
+        pieces = iterate_video(options.video, pyramid.image_shape, options.max_frames)
+        for frames in tqdm(pieces, desc="tokenizing", unit="batch"):
             drawn = _draw_levels(tokenizer, frames)
             for known, level in zip(quality, drawn):
                 known.extend(frame_psnr(level, frames))
-            bar.update(len(frames))
             yield from levels_video({"original": frames} | dict(zip(labels, drawn)))
-        bar.close()
 
     write_video(out / "levels.mp4", strips(), rate)
     shown = np.unique(np.linspace(0, len(quality[0]) - 1, 6).round().astype(int))
@@ -480,9 +476,9 @@ def main(arguments=None):
     "Run the command line. Mistakes of the user end with one clear line and exit status 2; bugs keep their traceback."
     given = vars(make_parser().parse_args(arguments))
     name, debug = given.pop("command"), given.pop("debug", False)
-    _end_politely()
     try:
-        COMMANDS[name].run(*make_options(COMMANDS[name], given))
+        with _polite_end():
+            COMMANDS[name].run(*make_options(COMMANDS[name], given))
     except KeyboardInterrupt:
         after = "go on" if COMMANDS[name].resumes(given) else "start over"
         print(f"interrupted; run the same command again to {after}", file=sys.stderr)
@@ -496,9 +492,16 @@ def main(arguments=None):
         return 2
 
 
-def _end_politely():
+@contextlib.contextmanager
+def _polite_end():
     "On SIGTERM and SIGHUP end as after an exception: times are written down, no file or process is left behind."
-    for name in ("SIGTERM", "SIGHUP"):
-        number, main_thread = getattr(signal, name, None), threading.current_thread() is threading.main_thread()
-        if number and main_thread and signal.getsignal(number) == signal.SIG_DFL:  # not under nohup
-            signal.signal(number, lambda number, _: sys.exit(128 + number))
+    main_thread = threading.current_thread() is threading.main_thread()
+    ours = [number for name in ("SIGTERM", "SIGHUP") if main_thread and (number := getattr(signal, name, None))
+            and signal.getsignal(number) == signal.SIG_DFL]  # not under nohup
+    for number in ours:
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)

@@ -311,8 +311,7 @@ class Pipeline:
             whole = end + (start - end) % new  # the last ones are cut off again
             _, actions = padded_video(latents, actions, start, whole)
             return generate_framepack(self.model, latents, actions, pyramid, start, whole, **settings)[:, :end]
-        if isinstance(schedule, str):
-            schedule = schedule_from_text(schedule, pyramid.tokens_per_level)
+        schedule = schedule_from_text(schedule, pyramid.tokens_per_level) if isinstance(schedule, str) else schedule
         scale = experiment.guidance_scale if guidance_scale is None else guidance_scale
         return generate(self.model, latents, actions, schedule or experiment.schedule(), pyramid, start, end,
                         guidance_scale=scale, **settings)

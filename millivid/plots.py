@@ -20,9 +20,8 @@ from PIL import Image, ImageDraw, ImageFont
 CONTEXT_COLOUR, GENERATED_COLOUR = "#3a96e8", "#f08c1a"  # told apart by colour-blind readers, on dark and light
 ACTION_COLOURS = ("#d9d9d9", "#0072b2", "#e69f00")  # forward, left, right
 METHOD_COLOURS = {"millivid": "#d55e00", "framepack": "#0072b2", "full_resolution": "#009e73"}
-METRIC_TITLES = {"psnr": "PSNR in dB", "ssim": "SSIM", "consistency": "PSNR in dB to itself",
-                 "lpips": "LPIPS (AlexNet)", "dino": "DINOv2 cosine", "matches": "keypoint matches", "fid": "FID",
-                 "fvd": "FVD"}
+METRIC_TITLES = {"psnr": "PSNR in dB", "ssim": "SSIM", "consistency": "PSNR in dB to itself", "fid": "FID",
+                 "lpips": "LPIPS (AlexNet)", "dino": "DINOv2 cosine", "matches": "keypoint matches", "fvd": "FVD"}
 BOUND_STYLES = {"autoencoded": "-", "average_room": "-.", "average_context": (0, (8, 2)),  # lines of the bounds
                 "other_room": (0, (5, 1, 1, 1, 1, 1)), "random_context": "--", "repeat_last": (0, (1, 3)),
                 "random_episode": ":"}
@@ -31,11 +30,11 @@ TITLES = {
     "ground_truth": "Ground truth", "autoencoded": "Autoencoded truth",
     "millivid": "MilliVid", "framepack": "FramePack", "full_resolution": "Full resolution",
     "millivid_long": "MilliVid, trained longer", "framepack_long": "FramePack, trained longer",
-    "full_resolution_long": "Full resolution, trained longer",
+    "full_resolution_long": "Full resolution, trained longer", "framepack_mirrored": "FramePack, mirrored",
     "framepack_hierarchical": "FramePack, hierarchical latents", "framepack_cascaded": "FramePack, cascaded latents",
-    "framepack_mirrored": "FramePack, mirrored", "millivid_cascaded": "MilliVid, cascaded latents",
-    "rollout_upscale": "Rollout, then upscaling", "rollout_upscale_long": "Rollout, then upscaling, trained longer",
-    "two_speeds": "Two speeds", "millivid_plain": "MilliVid, plain actions, trained longer",
+    "millivid_cascaded": "MilliVid, cascaded latents", "rollout_upscale": "Rollout, then upscaling",
+    "rollout_upscale_long": "Rollout, then upscaling, trained longer", "two_speeds": "Two speeds",
+    "millivid_plain": "MilliVid, plain actions, trained longer",
     "millivid_pose_head": "MilliVid, plain actions, pose head, trained longer",
     "random_episode": "Random frame, other episode", "random_context": "Random frame of the context",
     "average_room": "Average room, right place", "other_room": "Another room, right place",

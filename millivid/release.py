@@ -350,7 +350,7 @@ class LatentVideos:
                 f"above {test_fraction}")
         row = sum(pyramid_row_bytes(pyramid, channels))
         for key, frames in self.videos:
-            size = _require_file(self.path(key), "latents of the index").stat().st_size
+            size = _require_file(self.path(key), f"latents that {index} names (download them)").stat().st_size
             require(size == frames * row, f"{self.path(key)} has {size} bytes, but {frames} frames, as {index} says, "
                     f"take {frames * row}: the file is cut, or was made by another tokenizer")
 

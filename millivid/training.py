@@ -73,10 +73,8 @@ def check_training_config(config: TrainingConfig):
                     f"{name} is {value!r}: give a whole number of at least {least.get(name, 0)}")
         elif name in ("learning_rate", "clip_norm", "shift"):
             require(number and value > 0, f"{name} is {value!r}: give a number above 0")
-    require(type(config.weight_decay) in (int, float) and config.weight_decay >= 0,
-            f"weight_decay is {config.weight_decay!r}: give a number of 0 or more")
-    require(type(config.decay_fraction) in (int, float) and 0 <= config.decay_fraction <= 1,
-            f"decay_fraction is {config.decay_fraction!r}: give a share of the steps, 0 (no decay) to 1")
+        elif name in ("weight_decay", "decay_fraction"):
+            require(number and 0 <= value <= 1, f"{name} is {value!r}: give a share, 0 (none) to 1")
 
 # %% ../nbs/10_training.ipynb #6f70afb6
 MINI_TOKENIZER_TRAINING = TrainingConfig(steps=3_600, batch_size=64, learning_rate=3e-3, warmup_steps=50,

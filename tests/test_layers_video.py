@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from tiny import PYRAMID, TRANSFORMER, random_video, randomised
 
 from millivid.video import training_tokens
-from millivid.layers import DiTBlock, TimeEmbedding, TransformerBlock, attend, image_position_embedding, layer_norm
-from millivid.layers import video_position_embedding
+from millivid.layers import DiTBlock, Mlp, TimeEmbedding, TransformerBlock, attend, image_position_embedding, layer_norm
+from millivid.layers import time_features, video_position_embedding
 from millivid.video import gather_tokens, step_indices
 from millivid.schedule import millivid_schedule
 from millivid.video import FramePackModel, Tokens, VideoConfig, VideoModel, condition_rows, pose_features
@@ -35,6 +35,23 @@ def changed(tokens, **what):
 
 
 # ---- layers --------------------------------------------------------------------------------------------------------
+
+
+def test_norm_and_activation_are_those_of_dit(generator):
+    x = 1e-3 * torch.randn(4, 8, generator=generator)  # so small that epsilon counts
+    expected = (x - x.mean(-1, keepdim=True)) / (x.var(-1, correction=0, keepdim=True) + 1e-6).sqrt()
+    torch.testing.assert_close(layer_norm(x), expected)
+    mlp, x = Mlp(8), 2 * torch.randn(4, 8, generator=generator)
+    inner = mlp.fc1(3 * x)
+    bent = inner / 2 * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (inner + 0.044715 * inner**3)))
+    torch.testing.assert_close(mlp(3 * x), mlp.fc2(bent), rtol=0, atol=1e-6)
+
+
+def test_what_comes_first_in_an_embedding():
+    cosine, sine = time_features(torch.tensor(0.0)).chunk(2)
+    assert (cosine == 1).all() and (sine == 0).all()
+    column, row = image_position_embedding(torch.tensor([0, 5]), 16).chunk(2)  # row 0, column 5
+    assert torch.equal(row, torch.tensor([0.0] * 4 + [1.0] * 4)) and not torch.equal(column, row)
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-6), (torch.bfloat16, 3e-2)])

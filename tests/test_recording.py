@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import multiprocessing
 import os
 import random
 import signal
@@ -311,7 +312,7 @@ def test_a_worker_that_dies_is_told(doom):
     settings = dict(num_frames=30, context=None, levels=DOOM_LEVELS, tries=1, **TINY)
     episodes = recorder._record_in_processes(doom, list(range(40)), settings, 1)
     next(episodes)
-    for process in recorder.multiprocessing.active_children():
+    for process in multiprocessing.active_children():
         process.kill()
     with pytest.raises(ValueError) as error:
         list(episodes)

@@ -266,7 +266,7 @@ def test_a_checkpoint_of_another_experiment(found, wanted, parts, tmp_path):
 
 def test_an_autoencoder_is_no_video_model(tmp_path):
     save_release(tiny_tokenizer(), path := tmp_path / "model.ckpt")
-    assert_says(refused(load_release_pipeline, path, EXPERIMENTS["millivid"]), path, "dit.unpatchify", "encoder.")
+    assert_says(refused(load_release_pipeline, path, EXPERIMENTS["millivid"]), path, "dit.unpatchify", "decoder.")
 
 
 # ---- downloads -------------------------------------------------------------------------------------------------------
@@ -308,7 +308,7 @@ def test_a_download_asks_for_the_files_of_the_release(monkeypatch):
 KEYS = [name for name, (_, kind, file) in RELEASE_FILES.items() if file.endswith(".pyramid")]
 COMMAND = ["demo", "--release", "--device", "cpu", "--sampling-steps", "2"]
 COMPARE = functools.partial(release_comparison, experiments=EXPERIMENTS, image_shape=(16, 16), context=28, lead=4,
-                            num_steps=2)
+                            num_inference_steps=2)
 
 
 def write_videos(folder, frames=40):
@@ -444,7 +444,7 @@ def test_baselines_belong_to_the_release(tmp_path, capsys):
 def test_videos_with_less_than_a_frame_to_generate(release):
     for context in (40, 50):
         said = refused(COMPARE, release, ["millivid"], num_generated=3, context=context)
-        assert_says(said, ".pyramid", "40 frames", f"{context} of context")
+        assert_says(said, ".pyramid", "40 frames", "context")
     assert_says(refused(COMPARE, release, ["millivid"], num_generated=3, context=10), "context frames", 10)
 
 

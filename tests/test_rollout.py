@@ -6,6 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import PYRAMID, random_video
 
+import millivid.rollout
+from millivid.diffusion import ddim_sample
 from millivid.pyramid import PyramidConfig
 from millivid.rollout import VideoNoise, generate, generate_framepack
 from millivid.video import gather_tokens, step_indices, write_tokens
@@ -232,3 +234,18 @@ def test_noise_is_standard_normal_and_goes_on():
     assert abs(first.mean()) < 0.03 and abs(first.std() - 1) < 0.03
     assert not torch.equal(first, second) and not torch.equal(first[0], first[1])
     assert torch.equal(VideoNoise([2])(5000, 2)[0], first[1])
+
+
+def test_framepack_keeps_the_noise_that_its_frames_were_made_from(framepack_model, video, monkeypatch):
+    calls = []
+
+    def sample(predict, x, is_target, eps, *rest, **named):
+        result = ddim_sample(predict, x, is_target, eps, *rest, **named)
+        calls.append((eps.clone(), result[1]))
+        return result
+
+    monkeypatch.setattr(millivid.rollout, "ddim_sample", sample)
+    generate_framepack(framepack_model, *video, PYRAMID, START, END, 3, progress=False)
+    (first, after), (second, _), *_ = calls
+    assert not torch.equal(first[:, -2:], after[:, -2:])
+    assert torch.equal(second[:, -4:-2], after[:, -2:])  # the two frames are context now, with their own estimate

@@ -22,6 +22,12 @@ def test_latents_have_the_shape_and_range_of_the_pyramid(tokenizer, images):
     assert latents.abs().max() < 1  # tanh
 
 
+def test_latents_are_bounded_whatever_the_weights_are(images):
+    encoder = randomised(Tokenizer(TokenizerConfig(PYRAMID, 4, TRANSFORMER, TRANSFORMER)), scale=10.).encoder
+    latents = encoder(pyramid_patches(images, PYRAMID))
+    assert .9 < latents.abs().max() <= 1
+
+
 def test_images_do_not_influence_each_other(tokenizer, images):
     latents = tokenizer.encode(images)
     torch.testing.assert_close(tokenizer.encode(images[2:3]), latents[2:3])

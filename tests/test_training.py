@@ -327,7 +327,7 @@ def test_an_experiment_that_cannot_be_read(text, tmp_path):
     (tmp_path / "experiment.json").write_text(text)
     with pytest.raises(ValueError) as error:
         train_video(EXPERIMENTS["millivid"], Videos(), Videos(), SHORT, tmp_path, progress=False)
-    assert_says(error.value, tmp_path / "experiment.json", "describes no experiment", "another folder")
+    assert_says(error.value, tmp_path / "experiment.json")
 
 
 @pytest.mark.parametrize("other", ["settings", "sizes"])

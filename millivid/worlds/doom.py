@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import random
+import re
 import tempfile
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -129,11 +130,8 @@ def _check_settings(num_frames, levels, frames_per_action, image_size):
     levels = [str(level).upper() for level in levels]
     require(levels, "no levels to record: give some of MAP01 to MAP32")
     for level in levels:
-        require(level in _ALL_LEVELS, f"level {level!r} does not exist: use MAP01 to MAP32")
+        require(re.fullmatch("MAP(0[1-9]|[12][0-9]|3[0-2])", level), f"level {level!r} is none of MAP01 to MAP32")
     return levels
-
-
-_ALL_LEVELS = tuple(f"MAP{number:02}" for number in range(1, 33))
 
 
 def record_doom(
