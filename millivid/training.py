@@ -74,7 +74,8 @@ def check_training_config(config: TrainingConfig):
         elif name in ("learning_rate", "clip_norm", "shift"):
             require(number and value > 0, f"{name} is {value!r}: give a number above 0")
         elif name in ("weight_decay", "decay_fraction"):
-            require(number and 0 <= value <= 1, f"{name} is {value!r}: give a share, 0 (none) to 1")
+            high = 1 if name == "decay_fraction" else math.inf  # the decay is a share of the steps
+            require(number and 0 <= value <= high, f"{name} is {value!r}: give a number from 0 (none) to {high}")
 
 # %% ../nbs/10_training.ipynb #6f70afb6
 MINI_TOKENIZER_TRAINING = TrainingConfig(steps=3_600, batch_size=64, learning_rate=3e-3, warmup_steps=50,
