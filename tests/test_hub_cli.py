@@ -184,7 +184,7 @@ def test_options_that_cannot_be(arguments, parts, tmp_path, capsys, monkeypatch)
 def test_a_drawing_that_is_no_text(tmp_path, capsys):
     (tmp_path / "own.txt").write_bytes("Ä".encode("latin-1"))
     message = message_of(capsys, "reproduce", "--own", tmp_path / "own.txt", "--out", tmp_path / "out")
-    assert_says(message, tmp_path / "own.txt", "UTF-8", "give a text file")
+    assert_says(message, tmp_path / "own.txt", "UTF-8", "give a drawing")
 
 
 @pytest.mark.parametrize("command, text", [
