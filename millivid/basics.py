@@ -124,6 +124,10 @@ def _begin_worker(parent):
     if hasattr(os, "setsid"):
         os.setsid()  # Ctrl-C in a terminal does not reach what a worker starts
 
+    for number in range(3, 1024):  # what a worker starts must not keep its pipes open: its end would not be noticed
+        with contextlib.suppress(OSError):
+            os.set_inheritable(number, False)
+
     def watch():
         parent.poll(None)  # returns when the other end is closed
         os.kill(os.getpid(), signal.SIGTERM)
