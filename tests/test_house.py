@@ -219,6 +219,17 @@ def test_every_picture_has_a_text_for_those_who_cannot_see_it(name):
         assert "![](" not in "".join(cell["source"])
 
 
+@pytest.mark.parametrize("name", [*LESSONS, "index"])
+def test_no_notebook_holds_the_state_of_widgets(name):
+    "GitHub does not draw a notebook that has it, and nbdev_clean keeps it. Remedy: delete `widgets` from its metadata."
+    assert "widgets" not in json.loads((ROOT / "nbs" / f"{name}.ipynb").read_text())["metadata"]
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_every_notebook_shows_something(name):
+    assert any(cell["outputs"] for cell in cells(name, "code")), f"run {name} from top to bottom and save it"
+
+
 def test_opening_a_notebook_in_jupyterlab_is_no_change(tmp_path):
     "Autosave writes the version of Python and the kernel's display name, in an order of its own."
     from check_notebooks import content
