@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['MINI_TOKENIZER_TRAINING', 'MINI_VIDEO_TRAINING', 'PAPER_TRAINING', 'TrainingConfig', 'learning_rate_factor',
-           'check_training_config', 'Optimizers', 'step_generator', 'Batches', 'train', 'tokenizer_batch',
-           'train_tokenizer', 'draw_noise', 'video_loss', 'framepack_loss', 'video_batch', 'framepack_batch',
-           'video_task', 'train_video', 'check_finite', 'training_folder', 'save_checkpoint', 'resume',
-           'read_checkpoint', 'check_settings', 'keep_experiment']
+           'check_training_config', 'orthogonalise', 'Muon', 'Optimizers', 'step_generator', 'Batches', 'train',
+           'tokenizer_batch', 'train_tokenizer', 'draw_noise', 'video_loss', 'framepack_loss', 'video_batch',
+           'framepack_batch', 'video_task', 'train_video', 'check_finite', 'training_folder', 'save_checkpoint',
+           'resume', 'read_checkpoint', 'check_settings', 'keep_experiment']
 
 # %% ../nbs/10_training.ipynb #1e2a0921
 import contextlib
@@ -83,17 +83,40 @@ MINI_TOKENIZER_TRAINING = TrainingConfig(steps=3_600, batch_size=64, learning_ra
 MINI_VIDEO_TRAINING = TrainingConfig(steps=3_000, batch_size=32, learning_rate=2e-3, warmup_steps=100,
                                      decay_fraction=.4, evaluate_every=200, checkpoint_every=200)
 
+# %% ../nbs/10_training.ipynb #c0fef41a
+def orthogonalise(gradient: torch.Tensor, rounds: int = 5) -> torch.Tensor:
+    "Newton-Schulz iteration: a matrix U S V' becomes nearly U V' (Jordan et al. 2024, whose coefficients these are)."
+    x = (gradient if gradient.shape[0] <= gradient.shape[1] else gradient.T) / gradient.norm().clamp(min=1e-7)
+    for _ in range(rounds):
+        x = 3.4445 * x + (-4.7750 * (a := x @ x.T) + 2.0315 * a @ a) @ x
+    return x if x.shape == gradient.shape else x.T
+
+# %% ../nbs/10_training.ipynb #0a8ffee7
+class Muon(torch.optim.Muon):
+    "PyTorch's Muon with Nesterov momentum; in float32 where the device emulates bfloat16, which is far slower."
+
+    @torch.no_grad()
+    def step(self):
+        "One update of all weights that have a gradient."
+        group = self.param_groups[0]
+        if bfloat16_is_fast(group["params"][0].device):
+            return super().step()
+        for weight in (weight for weight in group["params"] if weight.grad is not None):
+            mean = self.state[weight].setdefault("momentum_buffer", torch.zeros_like(weight))
+            update = weight.grad.lerp(mean.lerp_(weight.grad, 1 - group["momentum"]), group["momentum"])
+            length = group["lr"] * .2 * max(weight.shape) ** .5
+            weight.mul_(1 - group["lr"] * group["weight_decay"]).sub_(length * orthogonalise(update))
+
 # %% ../nbs/10_training.ipynb #a22c005a
 class Optimizers:
     "Muon for the matrices of Linear layers, AdamW for everything else, with one learning rate (paper appendix)."
 
     def __init__(self, model: nn.Module, config: TrainingConfig):
         matrices = [module.weight for module in model.modules() if isinstance(module, nn.Linear)]
-        chosen = {id(weight) for weight in matrices}
-        others = [parameter for parameter in model.parameters() if id(parameter) not in chosen]
+        others = [other for other in model.parameters() if not any(other is weight for weight in matrices)]
         settings = dict(lr=config.learning_rate, weight_decay=config.weight_decay)
         self.config = config
-        self.parts = {"muon": torch.optim.Muon(matrices, adjust_lr_fn="match_rms_adamw", **settings),
+        self.parts = {"muon": Muon(matrices, adjust_lr_fn="match_rms_adamw", **settings),
                       "adamw": torch.optim.AdamW(others, **settings)}
         self.set_step(0)
 
