@@ -70,8 +70,7 @@ def seen_before(
     """
     rows = np.asarray(rows, dtype=float)
     require(rows.ndim == 2 and rows.shape[1] == 6 and 1 <= context <= len(rows),
-            f"rows {rows.shape} with a context of {context} frames: give rows (frames, 6) and a context of 1 to "
-            f"{len(rows)} frames")
+            f"rows {rows.shape}, a context of {context} frames: give rows (frames, 6) and 1 to {len(rows)} frames")
     apart = np.linalg.norm(rows[:, None, 1:4] - rows[None, :context, 1:4], axis=-1)
     turned = (rows[:, None, 4] - rows[None, :context, 4] + np.pi) % (2 * np.pi) - np.pi
     return ((apart <= distance) & (abs(turned) <= np.radians(angle) + 1e-6)).any(1)

@@ -13,7 +13,6 @@ import argparse
 import contextlib
 import dataclasses
 import itertools
-import json
 import os
 import signal
 import sys
@@ -29,7 +28,7 @@ import torch
 from tqdm.auto import tqdm
 
 from .actions import action_rows
-from .basics import UserError, choose_device, first_line, require, write_atomically
+from .basics import UserError, choose_device, first_line, out_of_memory, require, write_atomically, write_json
 from .data import iterate_video, video_rate, write_video
 from .evaluation import compare, format_table, frame_psnr, horizons, psnr_table
 from .experiments.cost import measure_full_size
@@ -77,21 +76,13 @@ def command_train(options: TrainOptions, training: TrainingConfig):
         tokenizer, history = train_tokenizer(draw, training=training, folder=out, device=device)
         save_tokenizer(tokenizer, out)
     else:
-        experiment, tokenizer = MINI_EXPERIMENTS[options.model], _fitting_tokenizer(options, device)
+        experiment, tokenizer = MINI_EXPERIMENTS[options.model], load_tokenizer(options.tokenizer, device)
+        require(experiment.fits(tokenizer.config), f"--tokenizer {options.tokenizer} makes other tokens than --model "
+                f"{options.model} needs, {MINI_TOKENIZER.pyramid}: give mini-tokenizer, or train one")
         clips = [part.encode(tokenizer, out) for part in data] or _rooms(tokenizer, options)
         model, history = train_video(experiment, *clips, training, out, device)
-        Pipeline(model, experiment).save_pretrained(out)
+        Pipeline(model, experiment, tokenizer).save_pretrained(out)
     print(f"held out: {history['held_out'][-1]}\nsaved in {out}")
-
-
-def _fitting_tokenizer(options, device):
-    "The tokenizer. Raises UserError where it has other tokens than the model."
-    tokenizer, experiment = load_tokenizer(options.tokenizer, device), MINI_EXPERIMENTS[options.model]
-    found = tokenizer.config.latent_channels, tokenizer.config.pyramid
-    expected = experiment.video.latent_channels, experiment.pyramid
-    require(found == expected, f"--tokenizer {options.tokenizer} has {found[0]} latent channels and {found[1]}, but "
-            f"--model {options.model} needs {expected[0]} and {expected[1]}: give mini-tokenizer, or train one")
-    return tokenizer
 
 
 def _rooms(tokenizer, options):
@@ -133,7 +124,7 @@ def command_demo(options: DemoOptions):
         name = f"filmstrip_{number}.png" if number else "filmstrip.png"
         _save(out / name, plot_comparison(videos, episode, number, context, shown))
     facts |= {"horizons": horizons(options.frames), "psnr": table}
-    write_atomically(out / "results.json", lambda path: path.write_text(json.dumps(facts, indent=1)))
+    write_json(out / "results.json", facts)
     print(format_table(table, options.frames, TITLES))
     print(f"{time.time() - started:.0f} s on {device}. Look at {out}/comparison.mp4 and {out}/filmstrip.png; "
           f"the numbers are in {out}/results.json")
@@ -298,7 +289,7 @@ def command_tokenize(options: TokenizeOptions):
             for level, tokens in enumerate(pyramid.tokens_per_level)]
     result = {"command": "millivid tokenize", "video": Path(options.video).name, "tokenizer": options.tokenizer,
               "frames": len(quality[0]), "frames_per_second": rate, "image_shape": pyramid.image_shape, "levels": rows}
-    write_atomically(out / "levels.json", lambda path: path.write_text(json.dumps(result, indent=1)))
+    write_json(out / "levels.json", result)
     print("| level | tokens per frame | PSNR in dB |\n|---:|---:|---:|")
     print("\n".join(f"| {row['level']} | {row['tokens_per_frame']} | {row['psnr']:.1f} |" for row in rows))
     print(f"{len(quality[0])} frames in {time.time() - started:.0f} s on {device}. Look at {out}/levels.mp4 and "
@@ -483,10 +474,10 @@ def main(arguments=None):
         after = "go on" if COMMANDS[name].resumes(given) else "start over"
         print(f"interrupted; run the same command again to {after}", file=sys.stderr)
         return 130
-    except (UserError, MemoryError, torch.OutOfMemoryError) as error:
-        if debug:
+    except Exception as error:
+        if debug or not isinstance(error, (UserError, PermissionError)) and not out_of_memory(error):
             raise
-        message = str(error) if isinstance(error, UserError) else (
+        message = str(error) if not out_of_memory(error) else (
             f"out of memory ({error or 'RAM'}): give smaller numbers, end other programs, or use another --device")
         print(f"millivid {name}: {' '.join(message.split())}", file=sys.stderr)  # one line, always
         return 2

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['METRICS', 'horizons', 'frame_psnr', 'random_frames', 'random_context_frames', 'average_context_frames',
-           'bound_videos', 'compare', 'psnr_table', 'markdown_table', 'format_table', 'frame_consistency',
-           'bootstrap_interval', 'diagnose', 'frame_ssim', 'frame_lpips', 'frame_dino', 'frame_matches', 'set_fid',
-           'set_fvd', 'Metric']
+           'decode_videos', 'bound_videos', 'compare', 'psnr_table', 'markdown_table', 'format_table',
+           'frame_consistency', 'bootstrap_interval', 'diagnose', 'frame_ssim', 'frame_lpips', 'frame_dino',
+           'frame_matches', 'set_fid', 'set_fvd', 'Metric']
 
 # %% ../nbs/11_evaluation.ipynb #86f8f4ee
 import contextlib
@@ -17,8 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .basics import MetricUnavailable, first_line, require
+from .basics import MetricUnavailable, first_line, out_of_memory, require
 from .data import torchvision_transforms
+from .pyramid import frames_to_images
 from .tokenizer import decode_latents, encode_frames
 
 # %% ../nbs/11_evaluation.ipynb #7b50170a
@@ -62,6 +63,15 @@ def average_context_frames(truth: np.ndarray, context: int) -> np.ndarray:
     return np.broadcast_to(truth[:, :context].mean(1, keepdims=True).round().astype(np.uint8), truth.shape)
 
 
+def decode_videos(tokenizer, latents, level: int = 0) -> np.ndarray:
+    """Draw videos from one level of their latents (episodes, frames, tokens of all levels or the finest, channels).
+
+    Returns uint8 (episodes, frames, height, width, 3).
+    """
+    tokens, pyramid = latents[:, :, tokenizer.config.pyramid.level_slice(level)], tokenizer.config.pyramid
+    return decode_latents(tokenizer, tokens.flatten(0, 1), level).reshape(*tokens.shape[:2], *pyramid.image_shape, 3)
+
+
 def bound_videos(
     tokenizer,
     truth: np.ndarray,  # (episodes, frames, height, width, 3)
@@ -70,9 +80,9 @@ def bound_videos(
     seed: int = 0,  # of the random frames
 ) -> dict[str, np.ndarray]:
     "The autoencoded truth, random frames of other episodes, and random frames of the own context."
-    finest, rng = tokenizer.config.pyramid.level_slice(0), np.random.default_rng(seed)
-    return {"autoencoded": decode_latents(tokenizer, latents[:, :, finest].flatten(0, 1)).reshape(truth.shape),
-            "random_episode": random_frames(truth, rng), "random_context": random_context_frames(truth, context, rng)}
+    rng = np.random.default_rng(seed)
+    return {"autoencoded": decode_videos(tokenizer, latents), "random_episode": random_frames(truth, rng),
+            "random_context": random_context_frames(truth, context, rng)}
 
 # %% ../nbs/11_evaluation.ipynb #4ae3c3f3
 def compare(
@@ -92,12 +102,11 @@ def compare(
     """
     latents = torch.stack([encode_frames(tokenizer, video) for video in frames])
     bounds = bound_videos(tokenizer, frames, latents, context, seed)  # first: it refuses a single episode
-    videos, finest = {"ground_truth": frames}, tokenizer.config.pyramid.level_slice(0)
+    videos = {"ground_truth": frames}
     seeds = [seed * 1_000 + number for number in range(len(frames))]
     for name, pipeline in pipelines.items():
         made = pipeline.generate(latents, actions, context, frames.shape[1], num_inference_steps, seeds, progress)
-        drawn = decode_latents(tokenizer, made[:, context:, finest].flatten(0, 1).cpu())
-        videos[name] = np.concatenate([frames[:, :context], drawn.reshape(frames[:, context:].shape)], axis=1)
+        videos[name] = np.concatenate([frames[:, :context], decode_videos(tokenizer, made[:, context:].cpu())], axis=1)
     return videos | bounds
 
 
@@ -187,7 +196,7 @@ def diagnose(
     """
     errors, finest = {"forward": [], "turn": [], "behind": []}, pipeline.experiment.pyramid.level_slice(0)
     for start in starts:
-        new, last = slice(start, start + 2 * frames_per_action), slice(start - 5, start)
+        new, last = slice(start, start + 2 * frames_per_action), slice(max(start - 5, 0), start)
         seeds = [seed * 1_000_003 + start * 1_009 + number for number in range(len(latents))]
         made = pipeline.generate(latents[:, :start], actions, start, new.stop, num_inference_steps, seeds, False)
         error = (made[:, new, finest].cpu() - latents[:, new, finest]).square().mean((2, 3))
@@ -207,6 +216,8 @@ def _needs(metric, package, weights="its network"):
     except ImportError:
         raise MetricUnavailable(f"{metric} needs {package}: pip install 'millivid[metrics]'") from None
     except (OSError, RuntimeError, ValueError) as error:
+        if out_of_memory(error):
+            raise
         raise MetricUnavailable(f"{metric} needs the weights of {weights}, a download, and that failed: "
                                 f"{first_line(error)}") from None
 
@@ -216,9 +227,8 @@ def _batches(function, frames, truth, device="cpu", size=256):
     shape, out = frames.shape[:2], []
     videos = [video.reshape(-1, *video.shape[2:]) for video in (frames, truth)]
     for i in range(0, len(videos[0]), size):
-        parts = (torch.from_numpy(np.ascontiguousarray(video[i:i + size])).to(device) for video in videos)
         with torch.no_grad():
-            values = function(*(part.permute(0, 3, 1, 2).float() / 255 for part in parts))
+            values = function(*(frames_to_images(video[i:i + size]).to(device) for video in videos))
         out.append(values.flatten().double().cpu().numpy())
     return np.concatenate(out).reshape(shape)
 

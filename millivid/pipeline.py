@@ -23,7 +23,8 @@ from safetensors.torch import load_file
 
 import millivid
 from .actions import action_rows
-from .basics import MissingFileError, UserError, choose_device, first_line, require, write_atomically
+from .basics import MissingFileError, UserError, choose_device, disk_errors, first_line, require
+from .basics import write_atomically, write_json
 from .layers import TRANSFORMER_SIZES
 from .pyramid import PyramidConfig
 from .rollout import check_video, generate, generate_framepack, padded_video
@@ -73,6 +74,10 @@ class Experiment:
         if self.method in ("rollout_upscale", "upscale"):
             return upscale_schedule(self.num_frames, tokens, same_level_context=self.method == "rollout_upscale")
         return schedule_from_text(self.text, tokens) if self.method == "own" else None
+
+    def fits(self, tokenizer: TokenizerConfig) -> bool:
+        "Does such a tokenizer make the tokens of this model?"
+        return (tokenizer.latent_channels, tokenizer.pyramid) == (self.video.latent_channels, self.pyramid)
 
     @property
     def model_class(self):
@@ -252,19 +257,22 @@ def load_tokenizer(name="mini-tokenizer", device="cpu") -> Tokenizer:
 def save_weights(model, folder, card=""):
     "Save weights in half precision (float16) with their configuration; a card that somebody wrote stays."
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".saving") as temporary:
-        copy.deepcopy(model).half().save_pretrained(temporary)
-        for file in Path(temporary).iterdir():
-            if file.name != "README.md" or not (folder / file.name).exists():
-                write_atomically(folder / file.name, lambda path: path.write_bytes(file.read_bytes()))
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".saving") as temporary:
+            copy.deepcopy(model).half().save_pretrained(temporary)
+            for file in Path(temporary).iterdir():
+                if file.name != "README.md" or not (folder / file.name).exists():
+                    write_atomically(folder / file.name, lambda path: path.write_bytes(file.read_bytes()))
     if card:
         write_atomically(folder / "README.md", lambda path: path.write_text(card))
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder, card: str = ""):
-    "Save a tokenizer; `load_tokenizer` reads it back. `card` is what README.md says."
+    "Save a tokenizer; `load_tokenizer` reads it back. `card` is what README.md says. UserError for another model."
+    require(isinstance(tokenizer, Tokenizer), f"a {type(tokenizer).__name__} is no Tokenizer: save it with a Pipeline")
     save_weights(tokenizer, folder, card)
+    (Path(folder) / "experiment.json").unlink(missing_ok=True)  # of a video model that was there before
 
 # %% ../nbs/08_rollout.ipynb #73f6a374
 @dataclass
@@ -273,6 +281,11 @@ class Pipeline:
     model: VideoModel | FramePackModel
     experiment: Experiment
     tokenizer: Tokenizer | None = None  # only `pipeline(frames, ...)` needs it
+
+    def __post_init__(self):
+        "Raises UserError where the tokenizer has other tokens than the model."
+        require(self.tokenizer is None or self.experiment.fits(self.tokenizer.config), "the tokenizer has other tokens "
+                f"than the model's, {self.experiment.pyramid}: give the tokenizer that it was trained with")
 
     @torch.no_grad()
     def __call__(self, frames, actions, frames_per_action=2, **settings):
@@ -306,8 +319,9 @@ class Pipeline:
         check_video(latents, actions, seeds, start, end, [*pyramid.tokens_per_level[:framepack], pyramid.num_tokens],
                     experiment.video.latent_channels)
         latents, actions = latents.to(device, torch.float32), actions.to(device)
-        settings |= dict(num_inference_steps=num_inference_steps or experiment.num_inference_steps, seeds=seeds,
-                         progress=progress, autocast=settings.get("autocast", device.type != "cpu"))
+        steps = experiment.num_inference_steps if num_inference_steps is None else num_inference_steps
+        settings |= dict(num_inference_steps=steps, seeds=seeds, progress=progress,
+                         autocast=settings.get("autocast", device.type != "cpu"))
         if framepack:
             require(schedule is None and guidance_scale in (None, 1), "FramePack takes no schedule and no guidance")
             whole = end + (start - end) % new  # the last ones are cut off again
@@ -335,14 +349,15 @@ class Pipeline:
             return experiment.make_model()
         model = read_weights(folder, make, device)
         if tokenizer is None:
-            tokenizer = folder / "tokenizer" if (folder / "tokenizer").is_dir() else "mini-tokenizer"
-        if not isinstance(tokenizer, Tokenizer):
+            own = folder / "tokenizer"
+            tokenizer = own if own.is_dir() else "mini-tokenizer" if experiment.fits(MINI_TOKENIZER) else None
+        if isinstance(tokenizer, (str, Path)):
             tokenizer = load_tokenizer(tokenizer, device)
-        fits = tokenizer.config.pyramid == experiment.pyramid
-        return cls(model, experiment, tokenizer if fits else None)
+        return cls(model, experiment, tokenizer)
 
     def save_pretrained(self, folder, card: str = ""):
         "Save weights in half precision with their settings; `from_pretrained` reads them. `card`: README.md's text."
         save_weights(self.model, folder, card)
-        write_atomically(Path(folder) / "experiment.json",
-                         lambda path: path.write_text(json.dumps(asdict(self.experiment), indent=1)))
+        if self.tokenizer is not None:
+            save_weights(self.tokenizer, Path(folder) / "tokenizer")
+        write_json(Path(folder) / "experiment.json", asdict(self.experiment))

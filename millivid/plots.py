@@ -134,7 +134,8 @@ def animation(
 ) -> bytes:
     "An animation that loops, as the bytes of a file; `show` displays it."
     frames = np.stack([np.asarray(frame) for frame in frames]).repeat(scale, 1).repeat(scale, 2)
-    palette = Image.fromarray(np.concatenate(frames[::-(-len(frames) // 24), ::scale, ::scale])).quantize(colours)
+    some = np.concatenate(frames[::-(-len(frames) // 24), ::scale, ::scale])
+    palette = Image.fromarray(some).quantize(colours, kmeans=3)
     images = [Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     times = [round(1000 / rate)] * (len(images) - 1) + [round(hold * 1000 / rate)]
     images[0].save(buffer := io.BytesIO(), kind, save_all=True, append_images=images[1:], duration=times, loop=0)
@@ -368,10 +369,9 @@ def plot_rows(
             colour = next((METHOD_COLOURS[method] for method in METHOD_COLOURS if name.startswith(method)), "#cc79a7")
             reach = [[value["mean"] - value["low"]], [value["high"] - value["mean"]]]
             axis.errorbar(value["mean"], place, xerr=reach, fmt="o", color=colour, capsize=3)
-    for name, style in BOUND_STYLES.items():
-        if name in result["rows"]:
-            mean = result["rows"][name][metric][horizon]["mean"]
-            axis.axvline(mean, color="gray", linestyle=style, label=row_title(name))
+    for name in [name for name in BOUND_STYLES if name in result["rows"]]:
+        if (mean := result["rows"][name][metric][horizon]["mean"]) is not None:
+            axis.axvline(mean, color="gray", linestyle=BOUND_STYLES[name], label=row_title(name))
     axis.set(ylim=(-.6, len(rows) - .4), yticks=range(len(rows)), yticklabels=map(row_title, rows),
              xlabel=f"{metric_title(metric)}, {horizon} horizon")
     figure.legend(fontsize=8, loc="outside lower center", ncols=2, frameon=False)

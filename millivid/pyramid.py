@@ -107,10 +107,6 @@ class PyramidConfig:
         return torch.cat([torch.cartesian_prod(torch.tensor([level]), *map(torch.arange, self.grid_shape(level)))
                           for level in range(self.num_levels)])
 
-    def frames_within(self, budget: int) -> tuple[int, ...]:
-        "How many whole frames a budget of tokens holds at each level, finest first."
-        return tuple(budget // tokens for tokens in self.tokens_per_level)
-
     def __post_init__(self):
         "Raises UserError, with a remedy, for sizes that do not divide."
         for name in ("image_shape", "patch_shape"):  # JSON has no tuples
@@ -121,9 +117,8 @@ class PyramidConfig:
                 "from 1 on")
         for side, pixels, patch in zip(("height", "width"), self.image_shape, self.patch_shape):
             unit = patch * 2 ** (self.num_levels - 1)
-            require(pixels % unit == 0,
-                    f"image {side} {pixels} is not a multiple of {unit} (patch {patch}, num_levels {self.num_levels}): "
-                    "resize or crop the image, or use fewer levels")
+            require(pixels % unit == 0, f"image {side} {pixels} is not a multiple of {unit} (patch {patch}, num_levels "
+                    f"{self.num_levels}): resize or crop the image, or use fewer levels")
 
 # %% ../nbs/02_pyramid.ipynb #026c945b
 def pyramid_patches(

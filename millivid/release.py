@@ -19,6 +19,7 @@ import pickle
 import random
 import tokenize
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,8 @@ from PIL import Image, UnidentifiedImageError
 from tqdm.auto import tqdm
 
 from .actions import action_bundle
-from .basics import MissingFileError, UserError, choose_device, first_line, require, write_atomically
+from .basics import MissingFileError, UserError, choose_device, first_line, out_of_memory, require
+from .basics import write_atomically, write_json
 from .data import fit_frames
 from .layers import TransformerConfig
 from .pipeline import PAPER_EXPERIMENTS, PAPER_TOKENIZERS, Experiment, Pipeline
@@ -450,8 +452,10 @@ class Recordings:
             if not encoded.exists() or encoded.stat().st_mtime < pictures.stat().st_mtime:
                 frames = fit_frames(read_frames(pictures), config.pyramid.image_shape)
                 actions = read_actions(self.path(key, ".npy"))
+                require(len(frames) == self.lengths[key], f"{pictures} has {len(frames)} frames, index.json says "
+                        f"{self.lengths[key]}: record again, or mend the index")
                 write_pyramid(encoded, encode_frames(tokenizer, frames), actions, config.pyramid)
-        write_atomically(home / "index.json", lambda path: path.write_text(json.dumps(self.lengths)))
+        write_json(home / "index.json", self.lengths)
         return LatentVideos(home, config.pyramid, config.latent_channels, "all")
 
 
@@ -462,8 +466,12 @@ def recorded_images(
     every: int = 1,  # as in `Recordings.images`
 ):
     "What `train_tokenizer` draws from: callable (generator, count, held_out) -> images."
-    parts = {False: train, True: held_out}
-    return lambda generator, count, held_out: parts[bool(held_out)].images(generator, count, image_shape, every)
+    return partial(_recorded_images, {False: train, True: held_out}, image_shape, every)
+
+
+def _recorded_images(parts, image_shape, every, generator, count, held_out):
+    "A function of the module, so that other processes can prepare batches with it."
+    return parts[bool(held_out)].images(generator, count, image_shape, every)
 
 # %% ../nbs/20_release.ipynb #438f2e9a
 _RELEASE_NAMES = {  # ours -> the release's: the first prefix that fits
@@ -517,6 +525,8 @@ def read_checkpoint(path) -> dict[str, torch.Tensor]:
         raise UserError(f"{path} is no checkpoint, or holds more than tensors and plain values, which is not loaded: "
                         "if you trust it, save its weights alone, or pass them as a state dict") from None
     except Exception as error:  # a damaged file can fail anywhere in PyTorch's reader
+        if out_of_memory(error):  # the file may be good
+            raise
         raise UserError(f"{path} cannot be read ({type(error).__name__}): it is truncated or no checkpoint; download "
                         "it again") from None
     return _checked_state(loaded.get("model", loaded) if isinstance(loaded, dict) else loaded, path)

@@ -83,9 +83,8 @@ def generate(
         eps = noise(*tokens.values.shape[1:]).to(video.device)
         with torch.autocast(video.device.type, torch.bfloat16, enabled=autocast):
             known = prepare(tokens)  # whatever does not depend on the noise: once a step
-            x, _ = ddim_sample(lambda x_t, t, conditional: model(x_t, t, known, conditional), tokens.values,
-                               tokens.is_target, eps, num_inference_steps, guidance_scale, shift,
-                               evaluate_last=evaluate_last)
+            x, _ = ddim_sample(lambda x_t, t, given: model(x_t, t, known, given), tokens.values, tokens.is_target,
+                               eps, num_inference_steps, guidance_scale, shift, evaluate_last=evaluate_last)
         write_tokens(video, x, indices[step], first)
         if on_step:
             on_step(step, first, video)

@@ -66,11 +66,6 @@ class Schedule:
         return int(self.step_tokens.max())
 
     @property
-    def look_back(self) -> np.ndarray:
-        "Frames between the oldest context of each step and the first frame that it denoises. int (steps,)."
-        return (self.roles == DENOISED).any(1).argmax(-1) - (self.roles > 0).any(1).argmax(-1)
-
-    @property
     def existing(self) -> np.ndarray:
         "What is there before each step: all frames before the chunk, and what earlier steps made. bool like roles."
         made = (self.roles == DENOISED).cumsum(0) - (self.roles == DENOISED) > 0
@@ -90,9 +85,8 @@ class Schedule:
         `start`, or where `end` and `limit` are both given, both missing or too small.
         """
         require((end is None) != (limit is None), "give either end (finish these frames) or limit (go no further)")
-        require(start >= self.context_frames,
-                f"{self.name} needs {self.context_frames} context frames, but only {start} come before the first "
-                "generated one: give more context, or use a schedule with smaller windows")
+        require(start >= self.context_frames, f"{self.name} needs {self.context_frames} context frames, but only "
+                f"{start} come before the first generated one: give more context, or a schedule with smaller windows")
         if limit is None:
             chunks = -(-(end - start) // self.finished_frames)  # rounded up
         else:
@@ -209,9 +203,8 @@ def framepack_schedule(
     """
     levels, mirrored = len(tokens_per_level), not isinstance(denoised, int)
     groups = tuple(denoised) if mirrored else (denoised,) + (0,) * (levels - 1)
-    require(len(context) == len(groups) == levels and groups[0] >= 1,
-            f"context {tuple(context)} and denoised {denoised} do not fit {levels} levels: give one number per level, "
-            "and at least one frame to finish")
+    require(len(context) == len(groups) == levels and groups[0] >= 1, f"context {tuple(context)} and denoised "
+            f"{denoised} do not fit {levels} levels: give one number per level, and at least one frame to finish")
     chunk, first = sum(context) + sum(groups), sum(context)
     roles = np.zeros((1, levels, chunk), dtype=np.uint8)
     left, right = first, first + groups[0]

@@ -12,7 +12,6 @@ __all__ = ['MINI_TOKENIZER_TRAINING', 'MINI_VIDEO_TRAINING', 'PAPER_TRAINING', '
 # %% ../nbs/10_training.ipynb #1e2a0921
 import contextlib
 import io
-import json
 import math
 import zipfile
 from dataclasses import asdict, dataclass
@@ -26,7 +25,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from .basics import UserError, lock_folder, require, write_atomically
+from .basics import UserError, out_of_memory, lock_folder, require, write_atomically, write_json
 from .data import Clips, StepSampler
 from .diffusion import diffusion_loss
 from .layers import bfloat16_is_fast
@@ -65,12 +64,12 @@ def learning_rate_factor(step: int, config: TrainingConfig) -> float:
 # %% ../nbs/10_training.ipynb #e450ad45
 def check_training_config(config: TrainingConfig):
     "Raises UserError for a number out of its range."
-    least = dict(steps=1, batch_size=1, evaluate_every=1, checkpoint_every=1, warmup_steps=0, num_workers=0)
+    least = dict(steps=1, batch_size=1, evaluate_every=1, checkpoint_every=1, warmup_steps=0, num_workers=0, seed=0)
     for name, value in asdict(config).items():
         number = type(value) in (int, float) and math.isfinite(value)
-        if name in least or name == "seed":
-            require(type(value) is int and value >= least.get(name, value),
-                    f"{name} is {value!r}: give a whole number of at least {least.get(name, 0)}")
+        if name in least:
+            require(type(value) is int and least[name] <= value < 2 ** 32,
+                    f"{name} is {value!r}: give a whole number of at least {least[name]}, and less than 2**32")
         elif name in ("learning_rate", "clip_norm", "shift"):
             require(number and value > 0, f"{name} is {value!r}: give a number above 0")
         elif name in ("weight_decay", "decay_fraction"):
@@ -352,7 +351,7 @@ def save_checkpoint(folder, model, optimizers: Optimizers, history: dict, step: 
     "Write checkpoint.pt, all that `resume` needs, and history.json, for readers."
     state = {"model": model.state_dict(), "optimizer": optimizers.state_dict(), "history": history, "step": step}
     write_atomically(Path(folder) / "checkpoint.pt", lambda path: torch.save(state, path))
-    write_atomically(Path(folder) / "history.json", lambda path: path.write_text(json.dumps(history)))
+    write_json(Path(folder) / "history.json", history, indent=None)
 
 
 def resume(folder, model, optimizers: Optimizers, config: TrainingConfig) -> tuple[dict, int]:
@@ -382,9 +381,9 @@ def read_checkpoint(path, device) -> dict:
             require(parts.testzip() is None, broken)  # a check sum of each part, which torch.load does not look at
         file.seek(0)
         state = torch.load(file, map_location=device, weights_only=True)
-    except (MemoryError, torch.OutOfMemoryError):  # the file may be good
-        raise
-    except Exception:  # a damaged one can fail anywhere in PyTorch's reader
+    except Exception as error:  # a damaged file can fail anywhere in PyTorch's reader
+        if out_of_memory(error):  # the file may be good
+            raise
         raise UserError(broken) from None
     kinds = {"model": dict, "optimizer": dict, "history": dict, "step": int}
     require(isinstance(state, dict) and all(isinstance(state.get(name), kind) for name, kind in kinds.items())
@@ -401,9 +400,8 @@ def check_settings(path, state: dict, config: TrainingConfig):
             require(value == before[name] or more and value > before[name], f"{path} was made with {name} "
                     f"{before[name]}, not {value}: give another folder, or {name} {before[name]}{more}")
     planned, decay_begins = before["steps"], before["steps"] * (1 - config.decay_fraction)
-    require(config.steps == planned or state["step"] <= decay_begins,
-            f"{path} is past step {decay_begins:g}, where the learning rate of its {planned} steps begins to fall: "
-            f"give another folder, or steps {planned}")
+    require(config.steps == planned or state["step"] <= decay_begins, f"{path} is past step {decay_begins:g}, where "
+            f"the learning rate of its {planned} steps begins to fall: give another folder, or steps {planned}")
 
 # %% ../nbs/10_training.ipynb #82c1440c
 def keep_experiment(folder, experiment: Experiment):
@@ -415,4 +413,4 @@ def keep_experiment(folder, experiment: Experiment):
             require(known[name] == value, f"{folder} is for another experiment, its {name} is {known[name]}, not "
                     f"{value}: give another folder, or empty this one")
     elif not (Path(folder) / "checkpoint.pt").exists():  # else it may not be ours: `train` looks at it first
-        write_atomically(file, lambda path: path.write_text(json.dumps(asdict(experiment), indent=1)))
+        write_json(file, asdict(experiment))

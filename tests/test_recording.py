@@ -85,7 +85,7 @@ def test_a_walk_can_begin_elsewhere(doom):
 
 @pytest.mark.parametrize("options, parts", [
     (dict(actions=[0, 3]), ("action 3", "position 1")), (dict(level="MAP33"), ("MAP33", "MAP01")),
-    (dict(num_frames=0), ("0 frames", "at least")),
+    (dict(num_frames=0), ("0 frames", "1 or more")),
     (dict(image_size=400), ("400", "384"))])
 def test_recording_of_no_use(options, parts, monkeypatch):
     monkeypatch.setattr(recorder, "_import_vizdoom", lambda: None)
@@ -246,7 +246,7 @@ def test_lost_walks_are_replaced(calls, tmp_path, monkeypatch):
     (dict(levels=[]), ("no levels",)),
     (dict(workers=0), ("0 workers", "at least 1")), (dict(tries=0), ("0 tries", "at least 1")),
     (dict(tries=3), ("3 tries", "give a context")), (dict(context=12), ("context of 12", "more frames")),
-    (dict(num_frames=0), ("0 frames", "at least"))])
+    (dict(num_frames=0), ("0 frames", "1 or more"))])
 def test_data_sets_of_no_use(options, parts, calls, tmp_path):
     with pytest.raises(ValueError) as error:
         record_episodes(tmp_path / "new", **(dict(seeds=[0], num_frames=12, progress=False) | options))

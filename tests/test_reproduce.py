@@ -22,7 +22,8 @@ from millivid.basics import UserError
 from millivid.cli import main
 from millivid.evaluation import METRICS, frame_psnr
 from millivid.experiments.report import format_plan_gains, format_plans, read_comparison
-from millivid.experiments.reproduce import PLANS, ROWS, Row, Run, Settings, _command, _decode, _follow, _lead
+from millivid.evaluation import decode_videos
+from millivid.experiments.reproduce import PLANS, ROWS, Row, Run, Settings, _command, _follow, _lead
 from millivid.experiments.reproduce import _roll_out, _test_episodes, collect, find_row, pose_head_accuracy, reproduce
 from millivid.experiments.reproduce import run_job, run_row, run_tokenizer, table_rows, worker_pool, write_results
 from millivid.layers import TRANSFORMER_SIZES
@@ -251,7 +252,7 @@ def test_all_of_an_exchange_is_made_with_the_saved_weights(folder, result):
     run, name = Run(folder, Settings(**TOY)), PLANS["plans"][1]
     tokenizer = load_tokenizer(folder / "tokenizer")
     truth, actions, _, latents = _test_episodes(run, tokenizer)
-    made = _decode(tokenizer, _roll_out(Pipeline.from_pretrained(folder / name), latents, actions, run.settings))
+    made = decode_videos(tokenizer, _roll_out(Pipeline.from_pretrained(folder / name), latents, actions, run.settings))
     score = frame_psnr(made, truth[:, run.settings.context:])[:, 8:].mean(1)
     assert run.result("plans")[name][name]["long"] == pytest.approx(score.tolist(), abs=1e-3)
 

@@ -81,9 +81,8 @@ def format_plans(result: dict, horizon: str = "long") -> str:
     for plans in result["plans"].values():
         names = [*plans["psnr"], "truth"]
         header = [f"PSNR in dB, {horizon} horizon", *(f"plan: {row_title(name)}" for name in names[:-1]), "plan: truth"]
-        tables.append(markdown_table(header, [
-            [f"refined by: {row_title(name)}", *(number(scores[planner][horizon]) for planner in names)]
-            for name, scores in plans["psnr"].items()]))
+        tables.append(markdown_table(header, [[f"refined by: {row_title(name)}", *(
+            number(scores[planner][horizon]) for planner in names)] for name, scores in plans["psnr"].items()]))
     return "\n\n".join(tables)
 
 

@@ -29,10 +29,10 @@ from safetensors.torch import load_file, save_file
 from tqdm.auto import tqdm
 
 from ..basics import MetricUnavailable, UserError, in_worker, lock_folder, require, worker_pool
-from ..basics import write_atomically
+from ..basics import write_atomically, write_json
 from ..data import StepSampler
 from ..evaluation import METRICS, average_context_frames, bootstrap_interval, bound_videos, diagnose
-from ..evaluation import frame_psnr, horizons, random_frames
+from ..evaluation import decode_videos, frame_psnr, horizons, random_frames
 from .report import comparison_markdown
 from ..pipeline import MINI_EXPERIMENTS, PAPER_EXPERIMENTS, Experiment, Pipeline, load_tokenizer, save_tokenizer
 from ..plots import BOUNDS, TITLES, extreme_episodes, figure_bytes, longest_trained, plot_curves, plot_rows
@@ -40,9 +40,9 @@ from ..plots import plot_strips
 from ..pyramid import PyramidConfig
 from ..release import load_release_pipeline, load_release_tokenizer, read_index, read_pyramid
 from ..schedule import schedule_text, two_speeds_schedule
-from ..tokenizer import MINI_TOKENIZER, decode_latents, encode_frames
+from ..tokenizer import MINI_TOKENIZER, encode_frames
 from ..training import MINI_TOKENIZER_TRAINING, MINI_VIDEO_TRAINING, train_tokenizer, train_video
-from ..video import Tokens, relative_poses
+from ..video import Tokens, relative_coordinates, relative_poses
 from ..worlds.doom import DoomWorld
 from ..worlds.rooms import RoomWorld
 
@@ -115,11 +115,12 @@ def option(default, text, choices=None, least=None, **more):
 
 
 def check_options(options):
-    "Raises UserError for a setting that is smaller than it may be, or none of its choices."
+    "Raises UserError for a setting that is smaller or larger than it may be, or none of its choices."
     for each in dataclasses.fields(options):
         name, value = each.name, getattr(options, each.name)
         least, choices = each.metadata.get("least"), each.metadata.get("choices")
-        require(least is None or value is None or value >= least, f"{name} is {value}: give at least {least}")
+        require(least is None or value is None or least <= value < 2 ** 32,
+                f"{name} is {value}: give at least {least}, and less than 2**32")
         for part in value if isinstance(value, tuple) else [value]:
             require(choices is None or part is None or part in choices,
                     f"{name} {part!r} is unknown: use {', '.join(map(str, choices or []))}")
@@ -164,10 +165,6 @@ def _read(path) -> dict:
     return value if isinstance(value, dict) else {}
 
 
-def _write(path, value):
-    write_atomically(path, lambda temporary: temporary.write_text(json.dumps(value)))
-
-
 def tokenizer_name(cascaded: bool) -> str:
     "The job, and the folder, of a tokenizer."
     return "tokenizer_cascaded" if cascaded else "tokenizer"
@@ -208,7 +205,7 @@ class Run:
 
     def finish(self, job: str, result: dict):
         "Write down what a job has made."
-        _write(self.root / job / "done.json", {"settings": self.binding, **result})
+        write_json(self.root / job / "done.json", {"settings": self.binding, **result}, indent=None)
 
     @contextlib.contextmanager
     def timed(self, job: str, what: str):
@@ -219,7 +216,7 @@ class Run:
             yield
         finally:
             spent = _read(file)
-            _write(file, spent | {what: spent.get(what, 0) + clock() - start})
+            write_json(file, spent | {what: spent.get(what, 0) + clock() - start})
 
 # %% ../../nbs/22_reproduce.ipynb #82493a29
 def run_tokenizer(job: str, run: Run):
@@ -263,10 +260,10 @@ def run_row(job: str, run: Run):
         made = _kept(folder / "generated.safetensors", lambda: _roll_out(pipeline, latents, actions, settings))
     with run.timed(job, "judge"):
         given, true = settings.context, truth[:, settings.context:]
-        frames = _decode(tokenizer, made)
+        frames = decode_videos(tokenizer, made)
         result = before | evaluate(frames, true, seen, run, before)
         if row.experiment.cascaded:  # its own limit: it has another tokenizer
-            limit, known = _decode(tokenizer, latents[:, given:]), {"metrics": before.get("autoencoded", {})}
+            limit, known = decode_videos(tokenizer, latents[:, given:]), {"metrics": before.get("autoencoded", {})}
             result["autoencoded"] = evaluate(limit, true, seen, run, known)["metrics"]
         if not before:
             result["levels"] = level_quality(tokenizer, made, true)
@@ -300,13 +297,6 @@ def _kept(file, make):
         made = make()
         write_atomically(file, lambda path: save_file({"latents": made}, path))
     return load_file(file)["latents"]
-
-
-def _decode(tokenizer, latents, level=0):
-    "The frames of videos, drawn from one level of their latents (episodes, frames, tokens, channels)."
-    tokens = latents[:, :, tokenizer.config.pyramid.level_slice(level)]
-    return decode_latents(tokenizer, tokens.flatten(0, 1), level).reshape(
-        *tokens.shape[:2], *tokenizer.config.pyramid.image_shape, 3)
 
 
 def _diagnosis(pipeline, latents, actions, held_out_walks, run):
@@ -378,7 +368,7 @@ def level_quality(tokenizer, latents, truth) -> dict:
     for level in range(tokenizer.config.pyramid.num_levels):
         tokens = latents[:, :, tokenizer.config.pyramid.level_slice(level)]
         if tokens.shape[2] and (tokens != 0).flatten(2).any(2).all():
-            drawn = frame_psnr(_decode(tokenizer, latents, level), truth)
+            drawn = frame_psnr(decode_videos(tokenizer, latents, level), truth)
             spans = horizons(truth.shape[1])
             quality[str(level)] = {key: float(drawn[:, a - 1:b].mean()) for key, (a, b) in spans.items()}
     return quality
@@ -420,15 +410,13 @@ def pose_head_accuracy(
         model(x_t, tokens.is_target.float(), tokens, with_pose_error=True)
     listening.remove()
     sin, sin_2, _, cos, cos_2, _ = said[0][..., -6:].unbind(-1)  # of the direction, of twice the direction
-    yaw, real, frames = relative_poses(tokens)[..., 2], tokens.roles > 0, tokens.coordinates[..., 0]
+    yaw, real = relative_poses(tokens)[..., 2], tokens.roles > 0
     right = (torch.atan2(sin, cos) - yaw).cos() > np.cos(np.pi / 8)
     right_or_opposite = (torch.atan2(sin_2, cos_2) - 2 * yaw).cos() > np.cos(np.pi / 4)
-    age = frames - frames.masked_fill(~real, torch.iinfo(torch.int32).max).amin(1, keepdim=True)
-    spans = torch.where(real, age // span, -1)
+    spans = torch.where(real, relative_coordinates(tokens.coordinates, real)[..., 0] // span, -1)
     found = [int(number) for number in spans.unique() if number >= 0]
-    return {"frames": [number * span for number in found]} | {
-        name: [known[spans == number].float().mean().item() for number in found]
-        for name, known in (("right", right), ("right_or_opposite", right_or_opposite))}
+    shares = ([mask[spans == number].float().mean().item() for number in found] for mask in (right, right_or_opposite))
+    return {"frames": [number * span for number in found]} | dict(zip(("right", "right_or_opposite"), shares))
 
 # %% ../../nbs/22_reproduce.ipynb #114b704c
 PLAN_EPISODES = 16  # the first ones: the same episodes for every pair of planner and refiner
@@ -459,7 +447,7 @@ def run_plans(job: str, run: Run):
         for refiner, pipeline in pipelines.items():
             for planner, plan in plans.items():
                 made = own[refiner] if planner == refiner else _roll_out(pipeline, latents, actions, settings, plan)
-                score = frame_psnr(_decode(tokenizer, made), truth[:, settings.context:])
+                score = frame_psnr(decode_videos(tokenizer, made), truth[:, settings.context:])
                 scores[refiner][planner] = {key: _means(score[:, a - 1:b], 1, 4) for key, (a, b) in spans.items()}
     run.finish(job, scores)
 
@@ -638,9 +626,9 @@ def reproduce(
     check_rows(rows, run)
     with lock_folder(run.root):
         run.world().record(workers, progress)
-        _write(run.root / "settings.json", asdict(settings))
+        write_json(run.root / "settings.json", asdict(settings))
         for name, row in rows.items():
-            _write(run.root / name / "row.json", asdict(row))
+            write_json(run.root / name / "row.json", asdict(row))
         with worker_pool(workers) as pool:
             for jobs in (_tokenizers(rows), [*rows, "bounds"], _plans(rows)):
                 run_jobs(jobs, run, pool, progress)
@@ -739,15 +727,13 @@ def release_comparison(
 
     def decode(latents):
         parts = tqdm(latents.split(8, dim=1), desc="decoding", unit="batch")
-        return np.concatenate([_decode(tokenizer, part.cpu()) for part in parts], axis=1)
+        return np.concatenate([decode_videos(tokenizer, part.cpu()) for part in parts], axis=1)
 
     out = {"ground_truth": decode(latents[:, context - lead:])}
     for name in models:
         pipeline = load_release_pipeline(paths[name], experiments[name], device=device)
         seeds = [seed * 1_000 + number for number in range(len(latents))]
         made = pipeline.generate(latents, actions, context, end, num_inference_steps, seeds)
-        left = end - num_generated % (pipeline.experiment.video.framepack_denoised or 1)
-        made[:, left:] = made[:, left - 1:left]  # frames that FramePack's step does not divide: the last one stays
         out[name] = np.concatenate([out["ground_truth"][:, :lead], decode(made[:, context:])], axis=1)
         del pipeline
     if len(latents) > 1:

@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 
 from ..actions import FORWARD, TURN_LEFT, TURN_RIGHT, action_bundle, check_actions, choose_overlapping
 from ..actions import integrate_actions, seen_before
-from ..basics import UserError, in_worker, require, worker_pool, write_atomically
+from ..basics import UserError, in_worker, require, worker_pool, write_json
 from ..data import fit_frames
 from ..release import Recordings, path_in, read_actions, read_frames, read_index, recorded_images
 from ..release import write_actions, write_frames
@@ -125,8 +125,7 @@ def _drawn_actions(rng):
 def _check_settings(num_frames, levels, frames_per_action, image_size):
     "Raise UserError for what cannot be recorded. Returns the levels in capitals."
     require(num_frames >= 1 and frames_per_action >= 1 and 1 <= image_size <= 384,
-            f"{num_frames} frames of {image_size} pixels, {frames_per_action} frames per action: use at least one "
-            "frame of each, and 1 to 384 pixels")
+            f"{num_frames} frames, {frames_per_action} per action, {image_size} pixels: use 1 or more, to 384 pixels")
     levels = [str(level).upper() for level in levels]
     require(levels, "no levels to record: give some of MAP01 to MAP32")
     for level in levels:
@@ -282,7 +281,7 @@ def _keep_settings(folder, settings):
                     "use another folder, or the old settings")
     require(path.exists() or not (folder / "index.json").exists(),
             f"{folder} holds other data (an index.json, but no recording.json): use another folder")
-    write_atomically(path, lambda temporary: temporary.write_text(json.dumps(settings, indent=1)))
+    write_json(path, settings)
 
 # %% ../../nbs/21_doom.ipynb #3534395e
 def _check_episodes(seeds, settings, workers):
@@ -335,8 +334,7 @@ def record_episodes(
                 index[_episode_key(seed)] = num_frames
                 bar.update(num_frames)
     finally:
-        text = json.dumps(dict(sorted(index.items())), indent=1)
-        write_atomically(folder / "index.json", lambda path: path.write_text(text))
+        write_json(folder / "index.json", dict(sorted(index.items())))
     return read_index(folder / "index.json")
 
 # %% ../../nbs/21_doom.ipynb #21312087

@@ -308,9 +308,8 @@ def pose_index(
 ) -> np.ndarray:
     "The row of each pose in `lattice_poses`, int (...,). Raises UserError for a pose that is none of them."
     poses, k = np.asarray(poses), config.frames_per_action
-    require(((poses[..., :2] >= 0) & (poses[..., :2] <= (config.places - 1) * k)).all(),
-            f"a pose lies outside the room of {config.places} x {config.places} places: "
-            "start elsewhere, or leave out the forward moves that walls block")
+    require(((poses[..., :2] >= 0) & (poses[..., :2] <= (config.places - 1) * k)).all(), "a pose lies outside the room "
+            f"of {config.places} x {config.places} places: start elsewhere, or leave out the moves that walls block")
     index = _lattice_rays(config)[1][poses[..., 0], poses[..., 1], poses[..., 2] % (4 * k)]
     require((index >= 0).all(),
             f"a pose moves and turns at once; actions must be held for frames_per_action={k} frames each")
@@ -480,5 +479,4 @@ class RoomWorld:
         every, seeds = np.arange(len(lattice_poses(config))), range(max(count, self.episodes))
         rooms = [render_poses(make_room(seed, config), every, config) for seed in seeds]
         mean, views = np.mean(rooms[:count], axis=0).round().astype(np.uint8), self._walked()[1]
-        return {"average_room": mean[views],
-                "other_room": np.stack([room[row] for room, row in zip(rooms, views)])}
+        return {"average_room": mean[views], "other_room": np.stack([room[row] for room, row in zip(rooms, views)])}
