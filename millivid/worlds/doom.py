@@ -249,8 +249,8 @@ def _record_episode(folder, seed, settings):
 
 # %% ../../nbs/21_doom.ipynb #dc9597e9
 def _record_at(home, folder, seed, settings):
-    "In a worker: record an episode, where ViZDoom may leave its empty folders. Returns the seed."
-    os.chdir(home)
+    "In a worker: record an episode, in a new folder, as two ViZDooms that start in one stop each other. Returns seed."
+    os.chdir(tempfile.mkdtemp(dir=home))
     _record_episode(folder, seed, settings)
     return seed
 
