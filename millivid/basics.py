@@ -124,8 +124,8 @@ def lock_folder(folder):
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         lock = FileLock(Path(folder) / ".lock").acquire(timeout=0)
-    except FileExistsError:
-        raise UserError(f"{folder} is a file: give a folder") from None
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(f"{folder} is a file, or lies below one: give a folder") from None
     except Timeout:
         raise UserError(f"another process works in {folder}: wait for it, or give another folder") from None
     with lock:

@@ -477,8 +477,9 @@ def main(arguments=None):
     except Exception as error:
         if debug or not isinstance(error, (UserError, PermissionError)) and not out_of_memory(error):
             raise
-        message = str(error) if not out_of_memory(error) else (
-            f"out of memory ({error or 'RAM'}): give smaller numbers, end other programs, or use another --device")
+        message = f"out of memory ({error or 'RAM'}): give smaller numbers, end other programs, or use another --device"
+        if not out_of_memory(error):
+            message = f"{error}" + ": allow it, or give another place" * isinstance(error, PermissionError)
         print(f"millivid {name}: {' '.join(message.split())}", file=sys.stderr)  # one line, always
         return 2
 

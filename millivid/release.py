@@ -428,10 +428,8 @@ class Recordings:
     ) -> torch.Tensor:
         "Random frames, all equally likely. Returns float32 (count, 3, height, width) in [0, 1]."
         places = [(key, frame) for key, frames in self.lengths.items() for frame in range(0, frames, every)]
-        frames = []
-        for number in torch.randint(len(places), (count,), generator=generator).tolist():
-            key, frame = places[number]
-            frames.append(read_frames(self.path(key, ".frames"), frame, frame + 1))
+        chosen = [places[number] for number in torch.randint(len(places), (count,), generator=generator).tolist()]
+        frames = [read_frames(self.path(key, ".frames"), frame, frame + 1) for key, frame in chosen]
         if image_shape is not None:
             frames = [fit_frames(frame, image_shape) for frame in frames]
         return frames_to_images(np.concatenate(frames))

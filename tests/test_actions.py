@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny import assert_says
 
 from millivid.actions import FORWARD, TURN_LEFT, TURN_RIGHT, action_bundle, action_rows, chamfer_distance, check_actions
 from millivid.actions import choose_overlapping, integrate_actions, seen_before
@@ -65,3 +66,34 @@ def test_seen_before_without_tolerance_means_the_same_pose(past, later, k):
     known = set(map(tuple, poses[:context]))
     seen = seen_before(action_rows(held, k), context, distance=0, angle=0)
     assert seen.tolist() == [tuple(pose) in known for pose in poses]
+
+
+def row(action=0, x=0., y=0., z=0., degrees=0.):
+    return [action, x, y, z, np.radians(degrees), 0]
+
+
+@pytest.mark.parametrize("inside, outside", [
+    (row(x=.5), row(x=.51)), (row(y=-.5), row(y=-.51)), (row(x=.3, y=.4), row(x=.4, y=.4)),
+    (row(z=.5), row(z=-.51)), (row(degrees=15), row(degrees=15.1)), (row(degrees=-15), row(degrees=-15.1)),
+    (row(degrees=345), row(degrees=344.9)), (row(degrees=735), row(degrees=735.1)), (row(action=2), row(degrees=180)),
+    (row(x=.5, degrees=15), row(x=9, degrees=90))])  # the last one: each half of it at another frame of the context
+def test_views_within_half_a_move_and_fifteen_degrees_were_seen_before(inside, outside):
+    context = [row(), row(x=9), row(x=-9, degrees=90)]
+    assert seen_before([*context, inside, outside], 3).tolist() == [True] * 4 + [False]
+
+
+def test_angles_go_round_the_circle():
+    assert seen_before([row(degrees=355), row(degrees=10), row(degrees=11)], 1).tolist() == [True, True, False]
+
+
+def test_how_far_apart_views_may_be_can_be_chosen():
+    rows = [row(), row(x=2), row(x=2.1), row(degrees=90), row(degrees=91)]
+    assert seen_before(rows, 1, distance=2, angle=90).tolist() == [True, True, False, True, False]
+
+
+@pytest.mark.parametrize("shape, context", [((5, 5), 1), ((6,), 1), ((2, 5, 6), 1), ((5, 6), 0), ((5, 6), 6),
+                                            ((5, 6), -1), ((0, 6), 1)])
+def test_rows_or_a_context_that_cannot_be_are_named(shape, context):
+    with pytest.raises(UserError) as error:
+        seen_before(np.zeros(shape), context)
+    assert_says(error.value, shape, context, "(frames, 6)")

@@ -38,6 +38,9 @@ def refused(call, *parts, kind=UserError):
     (lambda: WorldConfig(places=0), ("places", 0, "at least 1")),
     (lambda: Experiment("milivid", PYRAMID, VideoConfig(num_levels=3)), ("milivid", "unknown", "framepack")),
     (lambda: Experiment("millivid", PYRAMID, VideoConfig(num_levels=4), (1, 2, 4)), ("4 levels", "pyramid 3")),
+    (lambda: Experiment("framepack", PYRAMID, VideoConfig(num_levels=3), guidance_scale=1.5), ("1.5", "use 1")),
+    *((lambda steps=steps: Experiment("millivid", PYRAMID, VideoConfig(num_levels=3), num_inference_steps=steps),
+       (f"num_inference_steps is {steps}", "at least 2")) for steps in (1, 0, -3)),
     (lambda: FramePackModel(VideoConfig(4, 3, TRANSFORMER, framepack_context=(1, 2), framepack_denoised=1)),
      ("(1, 2)", "3 levels")),
     (lambda: make_test_episode(0, num_frames=64, context_frames=64), (64, "context")),
@@ -86,7 +89,7 @@ def pipeline(request, video_model, framepack_model):
     (dict(actions=torch.zeros(2, 30)), ("(2, 30)", "(2, 26 or more, 6)")),
     (dict(seeds=[3]), ("[3]", "2 videos")),  # once the same noise for both videos
     (dict(seeds=3), ("seeds 3", "2 videos")),
-    (dict(num_inference_steps=1), ("num_inference_steps is 1", "at least 2")),
+    *((dict(num_inference_steps=steps), (f"num_inference_steps is {steps}", "at least 2")) for steps in (1, 0, -3)),
     (dict(start=5), ("6 context frames", "5", "more context")),
     (dict(end=24), ("end 24", "start 24"))])
 def test_what_does_not_belong_together_is_not_generated(pipeline, change, parts):
@@ -155,11 +158,42 @@ def test_settings_that_do_not_fit_the_weights(saved, wrong):
 
 
 @pytest.mark.parametrize("text", [
-    "", "{", "{}", "[]", '{"method": "nonsense"}', '{"method": "framepack", "pyramid": 3, "video": {}}', "\xff",
-    '{"method": "millivid", "pyramid": {}, "video": {}, "frames_per_level": ["all"]}'])
+    "", "{", "{}", "[]", '{"method": "nonsense"}', '{"method": "framepack", "pyramid": 3, "video": {}}', "\xff"])
 def test_an_experiment_that_cannot_be_read(saved, text):
     (saved / "experiment.json").write_bytes(text.encode("latin-1"))  # \xff is not UTF-8
-    refused(lambda: Pipeline.from_pretrained(saved), saved)
+    refused(lambda: Pipeline.from_pretrained(saved), saved / "experiment.json", "save_pretrained")
+
+
+@pytest.mark.parametrize("wrong", [
+    {"frames_per_level": "abc"}, {"frames_per_level": ["all"]}, {"frames_per_level": [1.0, 2.0, 4.0]},
+    {"frames_per_level": [3, 8, 32]}, {"frames_per_level": []}, {"extra_budget": -5}, {"guidance_scale": "2"},
+    {"guidance_scale": None}, {"guidance_scale": float("nan")}, {"guidance_scale": -1},
+    {"method": "own", "text": "abc"}, {"method": "upscale", "num_frames": 3}, {"num_inference_steps": "4"}])
+def test_an_experiment_that_cannot_be_rolled_out(tmp_path, wrong):
+    Pipeline.from_pretrained("mini-millivid").save_pretrained(tmp_path)
+    file = tmp_path / "experiment.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | wrong))
+    refused(lambda: Pipeline.from_pretrained(tmp_path), file, "save_pretrained")
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "{", "null", "3", "[" * 100_000, None])
+@pytest.mark.parametrize("load", [load_tokenizer, Pipeline.from_pretrained])
+def test_a_configuration_that_cannot_be_read(load, text, pipeline, saved, tmp_path):
+    folder = saved if load is load_tokenizer else tmp_path / "video"
+    pipeline.save_pretrained(tmp_path / "video")
+    (folder / "config.json").unlink()
+    if text is None:
+        refused(lambda: load(folder), folder, "config.json", "save_pretrained", kind=MissingFileError)
+    else:
+        (folder / "config.json").write_text(text)
+        refused(lambda: load(folder), folder / "config.json", "save_pretrained")
+
+
+def test_an_experiment_of_another_model_than_the_configuration(pipeline, tmp_path):
+    pipeline.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"num_actions": 5}))
+    refused(lambda: Pipeline.from_pretrained(tmp_path), tmp_path, "experiment.json", "config.json", "again")
 
 
 # ---- devices ---------------------------------------------------------------------------------------------------------

@@ -185,6 +185,15 @@ def test_diagnosis_in_the_middle_of_a_turn():
     assert errors["turn"] == pytest.approx((1 + 4) / 2) and errors["behind"] == pytest.approx((9 + 16) / 2)
 
 
+def test_diagnosis_with_fewer_than_five_given_frames():
+    truth, actions = torch.zeros(1, 14, 21, 16), action_rows([FORWARD] * 3 + [TURN_LEFT] * 11)[None]
+    pipeline = WrongByNumber(truth)
+    errors = diagnose(pipeline, truth, actions, [3])
+    # Turned by 45, 90, 135 and 180 degrees: the last two look away from all that is given.
+    assert errors["turn"] == pytest.approx((1 + 4) / 2) and errors["behind"] == pytest.approx((9 + 16) / 2)
+    assert pipeline.calls[0][:2] == (3, 7)
+
+
 def test_diagnosis_of_nothing_is_nan():
     truth = torch.zeros(1, 14, 21, 16)
     errors = diagnose(WrongByNumber(truth), truth, walk(FORWARD, FORWARD)[None], [6])

@@ -19,6 +19,7 @@ from tiny import PYRAMID, TRANSFORMER, assert_says, files_below, random_video, r
 
 import millivid.release
 from millivid.actions import FORWARD, TURN_LEFT, TURN_RIGHT, action_rows
+from millivid.basics import MissingFileError, UserError
 from millivid.data import StepSampler
 from millivid.pipeline import Experiment
 from millivid.pyramid import PyramidConfig
@@ -204,6 +205,19 @@ def test_a_pyramid_that_is_cut_anywhere(tmp_path, still):
     assert_says(error.value, "cut", "another tokenizer")
 
 
+@pytest.mark.parametrize("write, read", [
+    (lambda path: write_pyramid(path, *tiny_video(7), PYRAMID), lambda path: read_pyramid(path, PYRAMID, 4)),
+    (lambda path: write_frames(path, random_pictures(4)), read_frames)], ids=["pyramid", "frames"])
+@pytest.mark.parametrize("more", [1, 8, 32, 64, 192, 288])  # the last four are whole rows and whole frames of a pyramid
+def test_bytes_behind_the_end_are_refused(write, read, more, tmp_path):
+    write(path := tmp_path / "walk")
+    read(path)
+    path.write_bytes(path.read_bytes() + bytes(more))
+    with pytest.raises(UserError) as error:
+        read(path)
+    assert_says(error.value, path)
+
+
 @pytest.mark.parametrize("pyramid, channels", [
     (PYRAMID, 3), (PYRAMID, 5), (PYRAMID, 32), (PyramidConfig((16, 16), (4, 4), 2), 4),
     (PyramidConfig((16, 16), (4, 4), 1), 4), (PyramidConfig((32, 32), (4, 4), 3), 4), (PyramidConfig(), 32)])
@@ -327,6 +341,31 @@ def test_a_damaged_byte_never_ends_in_another_error(tmp_path):
     assert refused > .5 * len(whole)
 
 
+def write_pictures(path, pictures):
+    "A `.frames` of pictures that `write_frames` would not take."
+    blobs = []
+    for picture in pictures:
+        picture.save(blob := io.BytesIO(), "PNG")
+        blobs.append(blob.getvalue())
+    ends = np.cumsum([len(blob) for blob in blobs])
+    path.write_bytes(struct.pack(f"<{len(ends)}Q", *ends) + b"".join(blobs))
+
+
+def test_frames_of_several_sizes_are_refused(tmp_path):
+    path = tmp_path / "a.frames"
+    write_pictures(path, [Image.new("RGB", (side, 4)) for side in (4, 5)])
+    assert read_frames(path, 1).shape == (1, 4, 5, 3)
+    with pytest.raises(UserError) as error:
+        read_frames(path)
+    assert_says(error.value, path, "one size", "again")
+
+
+def test_pictures_with_other_channels_become_rgb(tmp_path):
+    colours = {"L": 70, "LA": (70, 10), "RGB": (70, 70, 70), "RGBA": (70, 70, 70, 10)}
+    write_pictures(tmp_path / "a.frames", [Image.new(mode, (5, 4), colour) for mode, colour in colours.items()])
+    np.testing.assert_array_equal(read_frames(tmp_path / "a.frames"), np.full((4, 4, 5, 3), 70, np.uint8))
+
+
 def test_frames_that_are_no_pictures(tmp_path):
     path = tmp_path / "a.frames"
     path.write_bytes(struct.pack("<2Q", 5, 10) + b"helloworld")
@@ -353,6 +392,14 @@ def test_actions_come_back(folder, count, seed):
     assert again.dtype == torch.float32 and torch.equal(again, actions)
     stored = np.load(folder / "a.npy")
     assert stored.dtype == np.dtype("<f4") and stored.shape == (count, 6)
+
+
+def test_actions_are_written_from_arrays_as_from_tensors(tmp_path):
+    actions = np.arange(12).reshape(2, 6)  # also of whole numbers
+    write_actions(tmp_path / "a.npy", actions)
+    write_actions(tmp_path / "b.npy", torch.from_numpy(actions).double())
+    assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
+    assert read_actions(tmp_path / "a.npy").tolist() == actions.tolist()
 
 
 def test_actions_that_are_cut_anywhere(tmp_path):
@@ -449,6 +496,22 @@ def test_files_that_are_no_index(tmp_path, text, parts):
     assert_says(error.value, tmp_path / "index.json", *parts)
 
 
+def test_bytes_that_are_no_index(tmp_path):
+    (tmp_path / "index.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError) as error:
+        read_index(tmp_path / "index.json")
+    assert_says(error.value, tmp_path / "index.json", "not JSON")
+
+
+@pytest.mark.parametrize("text, parts", [(None, ("no index",)), ("{}", ("empty", "more videos"))])
+def test_a_folder_without_videos(text, parts, tmp_path):
+    if text:
+        (tmp_path / "index.json").write_text(text)
+    with pytest.raises(UserError if text else MissingFileError) as error:
+        LatentVideos(tmp_path, PYRAMID, 4, "all")
+    assert_says(error.value, tmp_path / "index.json", *parts)
+
+
 @given(st.dictionaries(st.text(), st.integers(1, 100), max_size=40), st.floats(0, 1))
 def test_the_parts_are_disjoint_fixed_and_complete(index, fraction):
     train, test, everything = (split_videos(index, part, fraction) for part in ("train", "test", "all"))
@@ -510,6 +573,21 @@ def test_extended_actions(count, wanted, seed):
     assert all(len(set(held.tolist())) == 1 for held in made_up[:, 0].split(9) if len(held))  # an action is held
 
 
+def test_made_up_actions_depend_on_the_seed_alone():
+    actions = tiny_video(5)[1]
+    one, other = (extend_actions(actions, 4000, seed) for seed in (1, 2))
+    random.random(), torch.randn(3)
+    assert torch.equal(one, extend_actions(actions, 4000, 1)) and not torch.equal(one, other)
+    assert {FORWARD, TURN_LEFT, TURN_RIGHT} == set(one[20:, 0].tolist())
+
+
+def test_made_up_actions_are_held_as_long_as_asked():
+    made_up = extend_actions(tiny_video(5)[1], 4005, hold=4)[5 + 4 - 4005 % 4:, 0]
+    held = [set(frames.tolist()) for frames in made_up.split(4)]
+    assert all(len(actions) == 1 for actions in held)
+    assert any(one != next_one for one, next_one in zip(held[::2], held[1::2]))  # and no longer
+
+
 # ---- one schedule step -----------------------------------------------------------------------------------------------
 
 @given(st.lists(st.lists(st.integers(0, 2), min_size=3, max_size=3), min_size=1, max_size=12), st.integers(0, 8))
@@ -528,6 +606,12 @@ def test_a_step_reads_exactly_what_its_roles_need(folder, roles, start):
         assert torch.equal(step_actions[frame], actions[start + frame] * (finest < 3))
         needed += row[finest] if finest < 3 else 0
     assert needed <= count(spans) <= needed + 2 * sum(row)  # and the check of the first and the last frame
+
+
+def test_a_step_that_looks_at_the_finest_level_alone(stored):
+    path, whole, actions = stored
+    latents, step_actions = read_step(path, PYRAMID, 4, np.ones((1, 4)), 2)
+    assert torch.equal(latents, whole[2:6]) and torch.equal(step_actions, actions[2:6])
 
 
 @pytest.mark.parametrize("start", [-1, 4])
@@ -582,6 +666,24 @@ def test_a_test_video_has_the_length_that_is_asked_for(videos):
     assert latents.shape == (60, PYRAMID.num_tokens, 4) and actions.shape == (60, 6) and real == 26
     assert torch.equal(latents[:26], whole.float()) and (latents[26:] == 0).all()
     assert torch.equal(actions, extend_actions(whole_actions, 60, 5))
+
+
+def test_a_test_video_that_is_not_there(videos):
+    with pytest.raises(MissingFileError) as error:
+        LatentVideos(videos, PYRAMID, 4).test_video("000/009", 20)
+    assert_says(error.value, videos / "000" / "009.pyramid")
+
+
+def test_clips_that_are_longer_than_all_videos(videos):
+    with pytest.raises(UserError) as error:
+        LatentVideos(videos, PYRAMID, 4).draw(torch.Generator(), 2, 31)
+    assert_says(error.value, "3 videos", "longest of 30", "31 frames", "longer videos", "shorter chunk")
+
+
+def test_a_folder_of_latents_with_other_channels(videos):
+    with pytest.raises(UserError) as error:
+        LatentVideos(videos, PYRAMID, 5)
+    assert_says(error.value, videos, ".pyramid", "another tokenizer")
 
 
 @pytest.mark.parametrize("gone", [["000/001"], ["000/001", "001/000"]])
@@ -721,11 +823,23 @@ def test_recordings_that_are_not_there(recordings):
         Recordings(recordings, "test")
 
 
+def test_an_index_that_promises_more_than_a_recording_holds(recordings, tokenizer, tmp_path):
+    (recordings / "index.json").write_text('{"000/003": 90}')
+    part = Recordings(recordings)
+    for use in (lambda: part.images(torch.Generator().manual_seed(0), 20), lambda: part.encode(tokenizer, tmp_path)):
+        with pytest.raises(UserError) as error:
+            use()
+        assert_says(error.value, recordings / "000" / "003.frames", "20")
+    assert not list(tmp_path.rglob("*.pyramid"))
+
+
 @pytest.mark.parametrize("use", [
     lambda path: write_frames(path, random_pictures(0)), lambda path: write_frames(path, random_pictures(2)[0]),
     lambda path: write_frames(path, random_pictures(2) / 255.), lambda path: write_actions(path, torch.zeros(4, 5)),
-    lambda path: extend_actions(torch.zeros(0, 6), 10), lambda path: extend_actions(torch.zeros(4, 6), 0)])
+    lambda path: write_actions(path, torch.zeros(6)), lambda path: write_actions(path, torch.zeros(2, 4, 6)),
+    lambda path: extend_actions(torch.zeros(0, 6), 10), lambda path: extend_actions(torch.zeros(4, 6), 0),
+    lambda path: extend_actions(torch.zeros(4, 6), 9, hold=0)])
 def test_things_that_cannot_be_written(use, tmp_path):
-    with pytest.raises(ValueError):
+    with pytest.raises(UserError):
         use(tmp_path / "file")
     assert files_below(tmp_path) == []

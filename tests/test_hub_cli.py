@@ -4,6 +4,7 @@ import dataclasses
 import importlib.metadata
 import json
 import math
+import re
 import shutil
 
 import numpy as np
@@ -15,7 +16,7 @@ from tiny import PYRAMID, TRANSFORMER, assert_says, files_below, random_video, r
 import millivid.cli
 from millivid.actions import FORWARD, TURN_LEFT, TURN_RIGHT, action_rows
 from millivid.basics import UserError, choose_device
-from millivid.cli import COMMANDS, main, make_options, make_parser
+from millivid.cli import COMMANDS, TRAINING_TEXTS, main, make_options
 from millivid.data import FREEDOOM_VIDEO, read_video, write_video
 from millivid.experiments.reproduce import QUICK, Settings
 from millivid.pipeline import Experiment, Pipeline, load_tokenizer, save_tokenizer
@@ -100,12 +101,22 @@ def message_of(capsys, *arguments):
     return err
 
 
+NEEDED = {"train": ("tokenizer", "--out", "out"), "tokenize": (FREEDOOM_VIDEO,)}  # by commands that need something
+OPTIONS = {name: [each for cases in command.groups for each in dataclasses.fields(next(iter(cases.values())))
+                  if each.metadata.get("text") or each.name in TRAINING_TEXTS] for name, command in COMMANDS.items()}
+
+
+def flag(option):
+    "How an option is given."
+    return option.name if option.metadata.get("positional") else "--" + option.name.replace("_", "-")
+
+
 def no_work(monkeypatch, error=None):
     "Whatever takes long fails the test at once, or raises an error."
     def begun(*_, **__):
         raise error or AssertionError("the command began to work")
     for name in ("train_tokenizer", "RoomWalks", "make_test_episodes", "encode_frames", "record_doom",
-                 "record_episodes", "reproduce"):
+                 "record_episodes", "reproduce", "measure_full_size", "download_release"):
         monkeypatch.setattr(f"millivid.cli.{name}", begun)
 
 
@@ -130,10 +141,19 @@ def test_debug_shows_the_traceback_of_a_mistake(tmp_path):
         main(["train", "video", "--tokenizer", "mini-nonsense", "--out", str(tmp_path), "--debug"])
 
 
-@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory")])
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory"), None])
 def test_too_little_memory_is_one_line(error, tmp_path, capsys, monkeypatch):
     no_work(monkeypatch, error)
+    if error is None:  # PyTorch's own, of a CPU
+        monkeypatch.setattr("millivid.cli.train_tokenizer", lambda *_, **__: torch.empty(10 ** 15))
     assert_says(message_of(capsys, "train", "tokenizer", "--out", tmp_path / "out"), "out of memory", "--device")
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied", "/some/path"),
+                                   UserError("/some/path has\nsome lines of mistakes:\n\n1. permission denied")])
+def test_what_the_system_or_a_library_says_is_one_line(error, tmp_path, capsys, monkeypatch):
+    no_work(monkeypatch, error)
+    assert_says(message_of(capsys, "train", "tokenizer", "--out", tmp_path / "out"), "/some/path", "permission denied")
 
 
 @pytest.mark.parametrize("command, option", [
@@ -168,17 +188,63 @@ def test_a_tokenizer_for_another_model(tokenizer, tmp_path, capsys, monkeypatch)
 
 
 @pytest.mark.parametrize("arguments, parts", [
-    (("demo", "--seed", -1), ("seed is -1", "at least 0")), (("demo", "--episodes", 1), ("episodes", "at least 2")),
-    (("train", "video", "--out", "x", "--learning-rate", "abc"), ("--learning-rate", "'abc'")),
+    (("demo", "--episodes", 1), ("episodes", "at least 2")), (("demo", "--frames", 2), ("frames", "at least 3")),
+    (("demo", "--sampling-steps", 1), ("sampling_steps is 1", "at least 2")),
+    (("demo", "--frames", "many"), ("--frames", "'many'")),
+    *[(("train", "video", "--out", "x", "--learning-rate", value), ("learning", value, remedy))
+      for value, remedy in (("abc", "--help"), ("inf", "above 0"), ("nan", "above 0"), ("-1", "above 0"))],
     (("train", "video", "--out", "x", "--steps", "1e3"), ("--steps", "'1e3'")),
+    ((), ("command", "--help")), (("nonsense",), ("'nonsense'", *COMMANDS)), (("train", "video"), ("--out",)),
+    (("train", "sea", "--out", "x"), ("'sea'", "tokenizer", "video")), (("tokenize",), ("video", "--help")),
+    (("train", "video", "--out", "x", "--model", "milivid"), ("'milivid'", "full_resolution")),
     (("demo", "--epsodes", 3), ("--epsodes", "--help")), (("reproduce", "--world", "sea"), ("'sea'", "doom")),
+    (("reproduce", "--metrics", "beauty"), ("'beauty'", "psnr", "fid")),
+    (("reproduce", "--levels", 5), ("5", "3", "4")), (("reproduce", "--rows", "sea"), ("'sea'", "main", "framepack")),
+    (("reproduce", "--own", "none.txt"), ("--own none.txt", "give a drawing")),
+    (("measure", "--model", "framepack"), ("'framepack'", "millivid")),
+    (("tokenize", "none.mp4"), ("none.mp4", "give the path")), (("tokenize", __file__), (__file__, "give a video")),
+    (("tokenize", FREEDOOM_VIDEO, "--tokenizer", "mini-nonsense"), ("mini-nonsense", "mini-tokenizer")),
+    (("record", "--out", "walk.txt"), ("walk.txt", "walk.mp4")), (("record", "--size", 63), ("63", "even")),
+    (("record", "--crf", 52), ("--crf 52", "51")), (("record", "--context", 8), ("--context 8", "--episodes")),
+    (("record", "--level", "MAP01", "MAP04"), ("MAP01 MAP04", "one level")),
+    (("record", "--episodes", 2, "--out", "walk.mp4"), ("walk.mp4", "folder")),
     (("record", "--episodes", 2, "--crf", 99), ("--crf 99", "without loss")),
+    (("demo", "--release", "--episodes", 2), ("--episodes 2", "three")),
     (("demo", "--baselines"), ("--baselines", "--release"))])
 def test_options_that_cannot_be(arguments, parts, tmp_path, capsys, monkeypatch):
     no_work(monkeypatch)
     monkeypatch.chdir(tmp_path)
     assert_says(message_of(capsys, *arguments), *parts)
     assert files_below(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("value", [-1, 10 ** 20])
+def test_whole_numbers_that_are_too_small_or_too_large(value, name, tmp_path, capsys, monkeypatch):
+    no_work(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    for each in OPTIONS[name]:
+        if each.metadata.get("kind", type(each.default)) is int:
+            message = message_of(capsys, name, *NEEDED.get(name, ()), flag(each), value)
+            assert_says(message.replace("-", "_"), each.name, str(value).replace("-", "_"))
+    assert files_below(tmp_path) == []
+
+
+@pytest.mark.parametrize("device", ["abacus", "cuda:99"])
+@pytest.mark.parametrize("name", [name for name in COMMANDS if "device" in [each.name for each in OPTIONS[name]]])
+def test_devices_that_are_not_there(name, device, tmp_path, capsys, monkeypatch):
+    no_work(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    assert_says(message_of(capsys, name, *NEEDED.get(name, ()), "--device", device), repr(device), "use", "'cpu'")
+    assert files_below(tmp_path) == []
+
+
+def test_the_demo_of_the_release_without_a_network(tmp_path, capsys, monkeypatch):
+    for name, value in {"HF_HUB_OFFLINE": True, "HF_HUB_CACHE": str(tmp_path / "cache")}.items():
+        monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
+    message = message_of(capsys, "demo", "--release", "--out", tmp_path / "out")
+    assert_says(message, "autoencoder", "MB", "GB in all", tmp_path / "cache", "network", "same command again")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_drawing_that_is_no_text(tmp_path, capsys):
@@ -188,8 +254,8 @@ def test_a_drawing_that_is_no_text(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("command, text", [
-    (("demo",), "start over"), (("record",), "start over"), (("record", "--episodes", 2), "go on"),
-    (("train", "tokenizer"), "go on"), (("reproduce", "--quick"), "go on")])
+    (("demo",), "start over"), (("tokenize", FREEDOOM_VIDEO), "start over"), (("record",), "start over"),
+    (("record", "--episodes", 2), "go on"), (("train", "tokenizer"), "go on"), (("reproduce", "--quick"), "go on")])
 def test_what_the_same_command_will_do_after_an_interruption(command, text, tmp_path, capsys, monkeypatch):
     no_work(monkeypatch, KeyboardInterrupt())
     monkeypatch.chdir(tmp_path)
@@ -199,15 +265,30 @@ def test_what_the_same_command_will_do_after_an_interruption(command, text, tmp_
 
 # ---- commands --------------------------------------------------------------------------------------------------------
 
-def test_every_default_is_stated_once_and_shown():
-    for name, command in COMMANDS.items():
-        shown = " ".join(make_parser()._subparsers._group_actions[0].choices[name].format_help().split())
-        for cases in command.groups:
-            for options in cases.values():
-                if isinstance(options, Settings):
-                    for each in dataclasses.fields(options):
-                        value = getattr(options, each.name)
-                        assert (" ".join(value) if isinstance(value, tuple) else str(value)) in shown, (name, each.name)
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_every_option_with_its_defaults(name, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")  # no text is broken into lines
+    with pytest.raises(SystemExit) as exit:
+        main([name, "--help"])
+    _, *parts = re.split(r"\n  (?=\S)", capsys.readouterr().out)
+    shown = {part.split()[0].rstrip(","): " ".join(part.split()) for part in parts}
+    flags = {each: "{tokenizer,video}" if each.name == "what" else flag(each) for each in OPTIONS[name]}
+    assert exit.value.code == 0 and shown.keys() == {"-h", "--debug", *flags.values()}
+    for each in OPTIONS[name]:
+        text, about = shown[flags[each]], each.metadata
+        said, _, defaults = text.partition(" (default: ")
+        assert about.get("text", TRAINING_TEXTS.get(each.name)).partition(" (")[0] in text
+        values = {case: getattr(options, each.name) for cases in COMMANDS[name].groups
+                  for case, options in cases.items() if hasattr(options, each.name)}
+        if about.get("positional") or about.get("required"):
+            assert not defaults  # it has to be given
+            continue
+        stated = {" ".join(value) if isinstance(value, tuple) else str(value) for value in values.values()
+                  if value is not None and value is not False}
+        assert all(value in defaults for value in stated), (text, stated)
+        assert stated or not defaults or "default" in about["text"]
+        if len(stated) > 1:  # which value holds where
+            assert all(f"{case}: " in defaults for case in values if case)
 
 
 def test_what_is_given_replaces_the_defaults_of_its_case():
@@ -215,17 +296,17 @@ def test_what_is_given_replaces_the_defaults_of_its_case():
     assert made[0][1] == Settings() and made[1][1] == dataclasses.replace(QUICK, steps=7)
     assert make_options(COMMANDS["train"], {"what": "tokenizer", "out": "x"})[1] == MINI_TOKENIZER_TRAINING
 
+
 def test_the_program_is_installed():
     scripts = importlib.metadata.entry_points(group="console_scripts", name="millivid")
     assert [script.load() for script in scripts] == [main]
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["train"], ["tokenize"], ["record"]])
-def test_help(command, capsys):
+def test_help_names_every_command(capsys):
     with pytest.raises(SystemExit) as exit:
-        main([*command, "--help"])
+        main(["--help"])
     assert exit.value.code == 0
-    assert_says(capsys.readouterr().out, "usage: millivid", *(["--out"] if command else ["demo", "train", "tokenize"]))
+    assert_says(" ".join(capsys.readouterr().out.split()), *COMMANDS, *(each.text for each in COMMANDS.values()))
 
 
 def test_demo_leaves_all_its_files(tmp_path, capsys):

@@ -1,16 +1,25 @@
-"The tables in README and in the model cards are those that `millivid reproduce` left in nbs/results/comparison.json."
+"The numbers in README and in the model cards are those of the files in nbs/results, and of the code."
 
 import json
+import re
+from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
+from tiny import assert_says
 
+from millivid.cli import RELEASE_DEMO, DemoOptions
 from millivid.experiments.report import format_comparison, read_comparison
-from millivid.pipeline import MINI_EXPERIMENTS, PACKAGED
+from millivid.experiments.reproduce import MAIN_ROWS, ROWS, Settings
+from millivid.pipeline import MINI_EXPERIMENTS, PACKAGED, PAPER_EXPERIMENTS
 from millivid.plots import BOUNDS
+from millivid.release import RELEASE_FILES, release_megabytes
 
 ROOT = Path(__file__).parent.parent
-RESULT = read_comparison(ROOT / "nbs" / "results" / "comparison.json")
+RESULTS = ROOT / "nbs" / "results"
+RESULT = read_comparison(RESULTS / "comparison.json")
+README = " ".join((ROOT / "README.md").read_text().split())
 SHIPPED = {name: f"{name}_long" for name in MINI_EXPERIMENTS}  # the rows whose weights are in the package
 TABLE = [*SHIPPED.values(), "rollout_upscale_long", *(name for name in BOUNDS if name != "repeat_last")]
 
@@ -23,6 +32,13 @@ def test_the_table_of_the_readme_is_that_of_the_comparison():
     assert format_comparison(RESULT, rows=TABLE) in (ROOT / "README.md").read_text()
 
 
+def gain(model):
+    "How much the last thousand steps before the decay improved the held-out loss: means of three evaluations."
+    loss, end = dict(model["held_out_curve"]), round((1 - model["training"]["decay_fraction"]) * model["steps"])
+    after, before = (np.mean([loss[last - ago] for ago in (0, 200, 400)]) for last in (end, end - 1_000))
+    return 1 - after / before
+
+
 @pytest.mark.parametrize("name", SHIPPED)
 def test_cards_give_the_numbers_of_their_row(name):
     text, model = (folder(name) / "README.md").read_text(), RESULT["models"][SHIPPED[name]]
@@ -30,6 +46,15 @@ def test_cards_give_the_numbers_of_their_row(name):
         assert format_comparison(RESULT, metric, rows=TABLE) in text
     history = json.loads((folder(name) / "history.json").read_text())
     assert history["held_out"][-1]["loss"] == model["held_out_loss"] and f"{model['steps']:,} steps" in text
+    losses = re.findall(r"(0\.\d{4}) at step (\d+)", text)
+    assert len(losses) > 3 and all([int(step), float(loss)] in model["held_out_curve"] for loss, step in losses)
+    training, settings = model["training"], RESULT["settings"]
+    assert_says(text, f"improved it by {gain(model):.0%}", f"{model['parameters'] / 1e6:.1f} million parameters",
+                f"{model['tokens_per_step']} tokens a step", f"{settings['rooms']:,} rooms",
+                f"batch {training['batch_size']}", f"warm-up {training['warmup_steps']} steps",
+                f"last {training['decay_fraction']:.0%}", f"{settings['episodes']} test episodes",
+                f"{settings['context']} context and {settings['generated']} generated frames",
+                f"{settings['sampling_steps']} noise levels")
 
 
 def test_the_tokenizers_card_gives_its_last_held_out_numbers():
@@ -37,3 +62,76 @@ def test_the_tokenizers_card_gives_its_last_held_out_numbers():
     assert json.loads((folder("tokenizer") / "history.json").read_text())["held_out"][-1] == last
     levels = " / ".join(f"{last[f'psnr_level{level}']:.1f}" for level in range(3))
     assert f"{levels} dB" in (folder("tokenizer") / "README.md").read_text()
+
+
+# ---- what README says in words ---------------------------------------------------------------------------------------
+
+def test_the_comparison_was_made_with_the_default_settings_and_has_every_row():
+    defaults = json.loads(json.dumps(asdict(Settings())))
+    assert {name: RESULT["settings"][name] for name in defaults} == defaults
+    assert set(RESULT["models"]) == set(ROWS) and set(RESULT["rows"]) == {*ROWS, *BOUNDS}
+
+
+def test_the_readme_counts_what_the_defaults_say():
+    settings, demo, words = Settings(), DemoOptions(), {3: "three", 8: "eight"}
+    assert_says(README, f"{settings.episodes} test episodes", f"{settings.context} context frames",
+                f"{settings.generated} generated frames", f"{settings.long_steps:,} steps", f"All {len(ROWS)} rows",
+                f"{words[demo.episodes]} test episodes for {demo.frames} frames", f"{demo.out}/results.json",
+                f"{words[RELEASE_DEMO.episodes]} encoded test videos", f"first {words[len(MAIN_ROWS)]} rows")
+    for model in map(RESULT["models"].get, SHIPPED.values()):
+        assert model["steps"] == settings.long_steps and f"{model['tokens_per_step']} tokens" in README
+    assert list(ROWS)[:len(MAIN_ROWS)] == list(MAIN_ROWS) == list(MINI_EXPERIMENTS)
+
+
+def test_the_demo_was_made_with_the_default_settings():
+    result, demo = json.loads((RESULTS / "demo.json").read_text()), DemoOptions()
+    assert (result["episodes"], result["generated_frames"], result["sampling_steps"], result["seed"]) == (
+        demo.episodes, demo.frames, demo.sampling_steps, demo.seed)
+    assert result["psnr"].keys() >= MINI_EXPERIMENTS.keys()
+    best = max(result["psnr"].keys() - {"autoencoded"}, key=lambda name: result["psnr"][name]["long"])
+    assert best == "millivid"
+
+
+def test_the_readme_says_what_the_release_costs():
+    frames, steps = RELEASE_DEMO.frames, RELEASE_DEMO.sampling_steps
+    passes = len(PAPER_EXPERIMENTS["millivid"].schedule().rollout(256, 256 + frames)) * (steps - 1)
+    small = [name for name in RELEASE_FILES if name not in ("framepack", "full_resolution")]
+    least, most = (sum(map(release_megabytes, names)) / 1e3 for names in (small, RELEASE_FILES))
+    assert_says(README, f"{frames} frames", f"{passes:,} passes", f"{least:.1f} GB", f"{most:.1f} GB")
+
+
+def psnr(result, name, horizon="long", value="mean"):
+    return result["rows"][name]["psnr"][horizon][value]
+
+
+def test_the_readme_says_how_the_models_compare():
+    curve = RESULT["curves"]["millivid_long"]["psnr"]
+    loss = np.mean(curve[:16]) - np.mean(curve[-16:])
+    assert f"{loss:.0f} dB over the {len(curve)} frames" in README
+    for horizon in ("short", "medium", "long"):
+        upscaled = psnr(RESULT, "rollout_upscale_long", horizon)
+        assert upscaled > psnr(RESULT, "millivid_long", horizon) > psnr(RESULT, "average_room", horizon) + 9
+    for name in ("framepack_long", "full_resolution_long"):
+        assert psnr(RESULT, name, value="high") < psnr(RESULT, "average_room", value="low")
+
+
+@pytest.mark.parametrize("name", ["millivid_plain", "millivid_pose_head"])
+def test_without_the_pose_a_small_model_does_not_remember(name):
+    assert psnr(RESULT, name, value="high") < psnr(RESULT, "average_room", value="low")
+    assert not RESULT["models"][name]["experiment"]["video"]["odometry"]
+
+
+@pytest.mark.parametrize("horizon", ["short", "medium", "long"])
+def test_no_model_beats_the_fog_of_the_second_world(horizon):
+    doom = read_comparison(RESULTS / "comparison_doom.json")
+    assert doom["settings"]["world"] == "doom"
+    for name in MINI_EXPERIMENTS:
+        assert psnr(doom, name, horizon) < psnr(doom, "average_context", horizon)
+
+
+def test_four_levels_tell_the_same_story():
+    four = read_comparison(RESULTS / "comparison_4_levels.json")
+    assert four["settings"]["levels"] == 4
+    assert psnr(four, "millivid", value="low") > psnr(four, "average_room", value="high")
+    assert psnr(four, "framepack", value="high") < psnr(four, "average_room", value="low")
+    assert 2.5 < four["diagnosis"]["framepack"]["behind"] / four["diagnosis"]["millivid"]["behind"] < 3

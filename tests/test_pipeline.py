@@ -3,24 +3,48 @@
 import json
 import shutil
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from tiny import assert_says, files_below
+from huggingface_hub import errors
+from huggingface_hub.utils import filter_repo_objects
+from safetensors import SafetensorError
+from tiny import PYRAMID, TRANSFORMER, assert_says, files_below, random_video, randomised
 
 from millivid import Pipeline
 from millivid.actions import action_rows
-from millivid.basics import UserError
-from millivid.pipeline import MINI_EXPERIMENTS, PACKAGED, PAPER_EXPERIMENTS, Experiment, load_tokenizer, save_tokenizer
+from millivid.basics import MissingFileError, UserError, write_json
+from millivid.pipeline import MINI_EXPERIMENTS, PACKAGED, PAPER_EXPERIMENTS, PAPER_TOKENIZERS, Experiment
+from millivid.pipeline import load_tokenizer, read_settings, save_tokenizer
 from millivid.pyramid import PyramidConfig
 from millivid.schedule import millivid_schedule, schedule_text
-from millivid.tokenizer import decode_latents, encode_frames
-from millivid.video import VideoConfig
+from millivid.tokenizer import Tokenizer, TokenizerConfig, decode_latents, encode_frames
+from millivid.training import PAPER_TRAINING, TrainingConfig
+from millivid.video import VideoConfig, VideoModel
 from millivid.worlds.rooms import make_test_episode
 
 QUICK = dict(num_inference_steps=2, progress=False)
+
+
+def contents(folder):
+    "Every file below a folder: name -> bytes."
+    return {name: (folder / name).read_bytes() for name in files_below(folder)}
+
+
+def same_weights(one, two):
+    "Does a model have the weights of another, in half precision as they are stored?"
+    one, two = one.state_dict(), two.state_dict()
+    return one.keys() == two.keys() and all(torch.equal(one[name].half(), two[name].half()) for name in one)
+
+
+@pytest.fixture
+def small(video_model, tokenizer):
+    "A tiny pipeline with random weights, to be saved and broken."
+    return Pipeline(video_model, Experiment("millivid", PYRAMID, video_model.config, (1, 2, 4), 16), tokenizer)
 
 
 @pytest.fixture(scope="module")
@@ -78,16 +102,165 @@ def test_an_experiment_whose_levels_contradict_each_other_is_refused():
 
 
 def test_what_is_saved_comes_back(pipelines, tmp_path):
-    pipeline = pipelines["millivid"]
+    "Also a tokenizer of its own, which goes before the packaged one."
+    pipeline = replace(pipelines["millivid"], tokenizer=randomised(Tokenizer(pipelines["millivid"].tokenizer.config)))
     pipeline.save_pretrained(tmp_path, card="how it was made")
     again = Pipeline.from_pretrained(tmp_path)
-    assert again.experiment == pipeline.experiment and again.tokenizer is not None
-    state = again.model.state_dict()
-    assert all(torch.equal(value, state[name]) for name, value in pipeline.model.state_dict().items())
+    assert again.experiment == pipeline.experiment and same_weights(again.model, pipeline.model)
+    assert same_weights(again.tokenizer, pipeline.tokenizer)
     names = ["README.md", "config.json", "model.safetensors"]
     assert files_below(tmp_path) == sorted(names + ["experiment.json"] + [f"tokenizer/{name}" for name in names])
-    save_tokenizer(pipeline.tokenizer, tmp_path / "tokenizer")  # its own tokenizer goes before the packaged one
-    assert Pipeline.from_pretrained(tmp_path).tokenizer.config == pipeline.tokenizer.config
+    assert (tmp_path / "README.md").read_text() == "how it was made"
+    save_tokenizer(other := randomised(Tokenizer(pipeline.tokenizer.config), seed=1), tmp_path / "tokenizer")
+    assert same_weights(Pipeline.from_pretrained(tmp_path).tokenizer, other)
+    assert same_weights(Pipeline.from_pretrained(tmp_path, tokenizer="mini-tokenizer").tokenizer, load_tokenizer())
+
+
+@pytest.mark.parametrize("name", ["tokenizer", "video_model", "framepack_model"])
+def test_models_have_the_habits_of_the_hub(name, tmp_path, request):
+    model = request.getfixturevalue(name)
+    model.save_pretrained(tmp_path)
+    assert files_below(tmp_path) == ["README.md", "config.json", "model.safetensors"]
+    assert_says((tmp_path / "README.md").read_text(), "license: apache-2.0", "library_name: millivid", "2606.09056")
+    again = type(model).from_pretrained(tmp_path)
+    assert again.config == model.config and same_weights(again, model) and callable(model.push_to_hub)
+
+
+def test_a_card_that_somebody_wrote_stays(tokenizer, tmp_path):
+    card = tmp_path / "README.md"
+    save_tokenizer(tokenizer, tmp_path)
+    assert_says(card.read_text(), "license: apache-2.0", "library_name: millivid")
+    card.write_text("# Mine")
+    save_tokenizer(tokenizer, tmp_path)
+    assert card.read_text() == "# Mine"
+    save_tokenizer(tokenizer, tmp_path, card="# Another")
+    assert card.read_text() == "# Another"
+
+
+def test_a_tokenizer_is_saved_as_a_tokenizer_alone(small, tmp_path):
+    with pytest.raises(UserError) as error:
+        save_tokenizer(small.model, tmp_path / "new")
+    assert_says(error.value, "VideoModel", "Pipeline")
+    assert files_below(tmp_path) == []
+    replace(small, tokenizer=None).save_pretrained(tmp_path)
+    save_tokenizer(small.tokenizer, tmp_path)
+    assert files_below(tmp_path) == ["README.md", "config.json", "model.safetensors"]  # no experiment any more
+    assert same_weights(load_tokenizer(tmp_path), small.tokenizer)
+
+
+@pytest.mark.parametrize("config", [TokenizerConfig(PYRAMID, 5, TRANSFORMER, TRANSFORMER),
+                                    TokenizerConfig(PyramidConfig((32, 32), (4, 4), 3), 4, TRANSFORMER, TRANSFORMER)])
+def test_a_tokenizer_of_other_tokens_is_refused(config, small, tmp_path):
+    video, folder, tokenizer = tmp_path / "video", tmp_path / "tokenizer", Tokenizer(config)
+    small.save_pretrained(video)
+    save_tokenizer(tokenizer, folder)
+    for make in (lambda: Pipeline(small.model, small.experiment, tokenizer),
+                 lambda: Pipeline.from_pretrained(video, tokenizer=tokenizer),
+                 lambda: Pipeline.from_pretrained(video, tokenizer=str(folder)),
+                 lambda: save_tokenizer(tokenizer, video / "tokenizer") or Pipeline.from_pretrained(video)):
+        with pytest.raises(UserError) as error:
+            make()
+        assert_says(error.value, "tokenizer", PYRAMID, "4 channels", "give the model's")
+
+
+# ---- from the Hub ----------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def hub(small, tmp_path, monkeypatch):
+    "A Hub with a tokenizer and a video model. Returns the names that it is asked for."
+    there, cache, asked = tmp_path / "hub", tmp_path / "cache", []
+    save_tokenizer(small.tokenizer, there / "you" / "tokenizer")
+    small.save_pretrained(there / "you" / "video.model")
+    (there / "you" / "tokenizer" / "checkpoint.pt").write_text("of no use, and large")
+
+    def download(name, allow_patterns):
+        asked.append(name)
+        for file in filter_repo_objects(files_below(there / name), allow_patterns=allow_patterns):
+            (cache / name / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(there / name / file, cache / name / file)
+        return str(cache / name)
+    monkeypatch.setattr("millivid.pipeline.snapshot_download", download)
+    return asked
+
+
+def test_models_are_loaded_from_the_hub_by_name(hub, small, tmp_path):
+    assert same_weights(load_tokenizer("you/tokenizer"), small.tokenizer)
+    found = Pipeline.from_pretrained("you/video.model")
+    assert found.experiment == small.experiment and same_weights(found.model, small.model)
+    assert same_weights(found.tokenizer, small.tokenizer)
+    assert hub == ["you/tokenizer", "you/video.model"]
+    assert files_below(tmp_path / "cache" / "you" / "tokenizer") == ["README.md", "config.json", "model.safetensors"]
+
+
+def test_the_hub_is_not_asked_for_what_is_here(hub, small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path / "hub")
+    assert same_weights(load_tokenizer("you/tokenizer"), small.tokenizer)
+    assert same_weights(Pipeline.from_pretrained(Path("you/video.model")).model, small.model)
+    for name in ("nothing", "you/../nothing", "/you/nothing", "you/your/nothing"):  # these are no names of the Hub
+        with pytest.raises(MissingFileError) as error:
+            load_tokenizer(name)
+        assert_says(error.value, name, "mini-tokenizer")
+    assert hub == []
+
+
+REPLY = SimpleNamespace(headers={}, request=None)
+
+
+@pytest.mark.parametrize("load", [load_tokenizer, Pipeline.from_pretrained])
+@pytest.mark.parametrize("error", [
+    OSError(28, "No space left on device"), ConnectionResetError("connection reset by peer"),
+    errors.HFValidationError("no name of a repository"), errors.LocalEntryNotFoundError("not on disk\nand no network"),
+    errors.HTTPError("407 Proxy Authentication Required"),
+    errors.RepositoryNotFoundError("404 Client Error\n\nRepository Not Found", response=REPLY),
+    errors.GatedRepoError("401 Client Error\n\nAccess is restricted", response=REPLY)], ids=lambda e: type(e).__name__)
+def test_a_hub_that_gives_nothing_is_one_line(load, error, monkeypatch):
+    def download(*_, **__):
+        raise error
+    monkeypatch.setattr("millivid.pipeline.snapshot_download", download)
+    with pytest.raises(MissingFileError) as found:
+        load("you/your-model")
+    assert_says(found.value, "you/your-model", type(error).__name__, "Hub", "check the name, the network")
+    assert "\n" not in str(found.value)
+
+
+# ---- settings --------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("kind, presets", [(Experiment, PAPER_EXPERIMENTS), (Experiment, MINI_EXPERIMENTS),
+                                           (TokenizerConfig, PAPER_TOKENIZERS), (TrainingConfig, PAPER_TRAINING)])
+def test_presets_survive_a_file(kind, presets, tmp_path):
+    for name, preset in presets.items():
+        write_json(tmp_path / "settings.json", asdict(preset))
+        assert read_settings(tmp_path / "settings.json", kind) == preset, name
+
+
+def test_the_papers_training():
+    assert {name: training.steps for name, training in PAPER_TRAINING.items()} == {
+        "autoencoder": 128_000, "main": 192_000, "ablation": 256_000}
+    for name in ("main", "ablation"):
+        training = PAPER_TRAINING[name]
+        assert (training.learning_rate, training.weight_decay, training.warmup_steps, training.decay_fraction,
+                training.clip_norm, training.batch_size) == (1e-3, .01, 2_000, 0, 1, 48)
+
+
+def test_what_is_cascaded_says_so():
+    for presets, count in ((PAPER_EXPERIMENTS, 2), (PAPER_TOKENIZERS, 1)):
+        named = [name for name in presets if name.endswith("cascaded")]
+        assert [name for name, preset in presets.items() if preset.cascaded] == named and len(named) == count
+
+
+@pytest.mark.parametrize("settings", [dict(method="millivid", frames_per_level=(1, 2, 4), extra_budget=16),
+                                      dict(method="full_resolution", num_frames=4)])
+def test_the_guidance_of_an_experiment_is_used(settings, tmp_path):
+    plain = Experiment(pyramid=PYRAMID, video=VideoConfig(4, 3, TRANSFORMER), **settings)
+    model, guided = randomised(plain.make_model(), scale=.3), replace(plain, guidance_scale=1.5)
+    Pipeline(model, guided).save_pretrained(tmp_path)
+    loaded = Pipeline.from_pretrained(tmp_path)
+    unguided, (latents, actions) = Pipeline(loaded.model, plain), random_video(1, 28)
+    without, preset, given, off = (pipeline.generate(latents, actions, 24, 28, 3, [0], False, **more) for pipeline, more
+                                   in ((unguided, {}), (loaded, {}), (unguided, {"guidance_scale": 1.5}),
+                                       (loaded, {"guidance_scale": 1})))
+    assert loaded.experiment == guided and torch.equal(preset, given) and torch.equal(without, off)
+    assert (preset - without)[:, 24:].abs().max() > 1e-3
 
 
 def test_files_of_version_0_1_are_read(tmp_path):
@@ -146,15 +319,47 @@ def test_weights_that_are_missing_cut_or_others_are_named(tmp_path):
     assert_says(error.value, "do not fit")
 
 
-def test_a_disk_that_is_full_is_one_clear_line(pipelines, tmp_path, monkeypatch):
-    "Robustness, high 5: a raw SafetensorError or RuntimeError."
-    def full(path, *_):
+@pytest.mark.parametrize("last", ["Tokenizer.save_pretrained", "asdict"])
+def test_a_disk_that_fills_between_two_files_changes_nothing(last, small, tmp_path, monkeypatch):
+    "The first files fit, the tokenizer's or experiment.json do not."
+    small.save_pretrained(tmp_path)
+    before = contents(tmp_path)
+
+    def full(*_):
         raise OSError(28, "No space left on device")
-    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    monkeypatch.setattr(f"millivid.pipeline.{last}", full)
+    experiment = Experiment("full_resolution", PYRAMID, replace(small.experiment.video, odometry=True), num_frames=4)
     with pytest.raises(UserError) as error:
-        pipelines["millivid"].save_pretrained(tmp_path)
+        Pipeline(experiment.make_model(), experiment, small.tokenizer).save_pretrained(tmp_path, "# New")
     assert_says(error.value, tmp_path, "No space left")
-    assert not [name for name in files_below(tmp_path) if name.startswith(".")]
+    assert contents(tmp_path) == before and not list(tmp_path.rglob(".saving*"))
+
+
+def test_the_tokenizer_of_an_earlier_pipeline_does_not_come_back(small, tmp_path):
+    small.save_pretrained(tmp_path)
+    replace(small, tokenizer=None).save_pretrained(tmp_path)
+    assert Pipeline.from_pretrained(tmp_path).tokenizer is None
+
+
+@pytest.mark.parametrize("kind", [VideoModel, Tokenizer])
+@pytest.mark.parametrize("error", [
+    OSError(28, "No space left on device"),
+    SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")], ids=type)
+def test_a_model_that_cannot_be_saved_leaves_the_old_one(kind, error, small, tmp_path, monkeypatch):
+    small.save_pretrained(tmp_path, card="# The old one")
+    before = contents(tmp_path)
+
+    def save_half(model, folder):
+        (Path(folder) / "model.safetensors").write_bytes(b"half")
+        raise error
+    monkeypatch.setattr(kind, "_save_pretrained", save_half)
+    with pytest.raises(UserError) as found:
+        if kind is Tokenizer:
+            save_tokenizer(randomised(Tokenizer(small.tokenizer.config), 5), tmp_path / "tokenizer", "# The new one")
+        else:
+            replace(small, model=randomised(VideoModel(small.model.config), 5)).save_pretrained(tmp_path, "# New")
+    assert_says(found.value, tmp_path, "No space left")
+    assert contents(tmp_path) == before and not list(tmp_path.rglob(".saving*"))
 
 
 def test_a_pipeline_without_a_tokenizer_says_so(pipelines, episode):
@@ -167,4 +372,10 @@ def test_experiments_of_another_size_are_made_from_nothing():
     video = VideoConfig(4, 3, MINI_EXPERIMENTS["millivid"].video.transformer)
     experiment = Experiment("full_resolution", PyramidConfig((16, 16), (4, 4), 3), video, num_frames=5)
     assert experiment.context_frames == 2  # the smaller half
-    assert experiment.make_model(3).state_dict().keys() == experiment.make_model(4).state_dict().keys()
+    one, again, other = (experiment.make_model(seed) for seed in (3, 3, 4))
+    assert torch.equal(one.blocks[0].attn.qkv.weight, again.blocks[0].attn.qkv.weight)
+    assert not torch.equal(one.blocks[0].attn.qkv.weight, other.blocks[0].attn.qkv.weight)
+    latents, actions = torch.randn(1, 2, 21, 4), torch.zeros(1, 6, 6)
+    made = Pipeline(one, experiment).generate(latents, actions, 2, 6, 2, progress=False)
+    assert made.shape == (1, 6, 21, 4) and torch.equal(made[:, :2], latents)
+    assert (made[:, 2:, :16] != 0).all() and made.isfinite().all()

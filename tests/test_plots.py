@@ -1,8 +1,10 @@
 "Pictures: what they say is true, animations play, alternative texts arrive."
 
 import io
+import json
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
@@ -14,9 +16,13 @@ from PIL import Image
 
 from millivid import plots
 from millivid.evaluation import METRICS
+from millivid.experiments.reproduce import ROWS
+from millivid.pipeline import MINI_EXPERIMENTS
 from millivid.schedule import millivid_schedule
 from millivid.tokenizer import psnr
-from millivid.worlds.rooms import WorldConfig, make_room, walk
+from millivid.worlds.rooms import WorldConfig, make_room, make_test_episode, walk
+
+RESULTS = Path(__file__).parent.parent / "nbs" / "results"
 
 
 def test_plots_imports_nothing_of_millivid():
@@ -38,6 +44,16 @@ def test_an_animation_plays_every_frame_in_its_colours(kind):
         times.append(picture.info["duration"])
         np.testing.assert_array_equal(np.asarray(picture.convert("RGB"))[::2, ::2], frame)
     assert times == [200] * 4 + [600]
+
+
+@pytest.mark.parametrize("kind", ["png", "gif"])
+def test_an_animation_keeps_the_colours_of_a_whole_walk(kind):
+    frames = make_test_episode(0, 160, 128).frames[::4]
+    picture = Image.open(io.BytesIO(plots.animation(frames, kind=kind)))
+    for i, frame in enumerate(frames):
+        picture.seek(i)
+        error = np.asarray(picture.convert("RGB")).astype(int) - frame
+        assert abs(error).mean() < 4 and abs(error.mean((0, 1))).max() < 4, i  # of 255
 
 
 def test_a_picture_is_shown_with_its_alternative_text(monkeypatch):
@@ -91,7 +107,54 @@ def test_every_metric_and_row_has_a_title():
     assert set(plots.METRIC_TITLES) == set(METRICS)
     assert plots.metric_title("psnr_seen") == "PSNR in dB, views seen before" and plots.metric_title("mine") == "mine"
     assert plots.row_title("millivid") == "MilliVid" and plots.row_title("my_row") == "my row"
-    assert set(plots.BOUNDS) <= set(plots.TITLES)
+    assert set(plots.TITLES) == {"ground_truth", *ROWS, *plots.BOUNDS}
+    assert len(set(plots.TITLES.values())) == len(plots.TITLES)
+    assert set(plots.METHOD_COLOURS) == set(MINI_EXPERIMENTS)
+
+
+@pytest.mark.parametrize("file", sorted(RESULTS.glob("comparison*.json")), ids=lambda path: path.stem)
+def test_every_row_of_the_kept_results_has_a_title(file):
+    rows = json.loads(file.read_text())["rows"]
+    assert set(rows) <= set(plots.TITLES) and set(plots.BOUNDS) & set(rows)
+
+
+def test_rows_and_bounds_without_a_value_are_left_out():
+    means = {"millivid": 20., "framepack": None, "autoencoded": 30., "average_room": None, "random_episode": 10.}
+    rows = {name: {"psnr": {"long": {"mean": mean, "low": mean and mean - 2, "high": mean and mean + 1}}}
+            for name, mean in means.items()}
+    figure = plots.plot_rows({"rows": rows}, "psnr")
+    axis, = figure.axes
+    (points, _, (reach,)), = axis.containers
+    assert points.get_xydata().tolist() == [[20, 1]] and reach.get_segments()[0].tolist() == [[18, 1], [21, 1]]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["FramePack", "MilliVid"]  # without a point
+    bounds = {line.get_label(): line.get_xdata()[0] for line in axis.lines if not line.get_label().startswith("_")}
+    assert bounds == {plots.TITLES[name]: means[name] for name in ("autoencoded", "random_episode")}
+    assert {text.get_text() for text in figure.legends[0].get_texts()} == set(bounds)
+    plt.close("all")
+
+
+def test_a_comparison_video_shows_the_frames_it_names(monkeypatch):
+    said, bar = {}, plots._bar
+
+    def noted(width, texts, **colours):
+        drawn = bar(width, texts, **colours)
+        said[drawn.tobytes()] = texts
+        return drawn
+
+    monkeypatch.setattr(plots, "_bar", noted)
+    grey = np.arange(20, dtype=np.uint8).reshape(2, 10, 1, 1, 1).repeat(4, 2).repeat(80, 3).repeat(3, 4)
+    videos = {"millivid": grey + 100, "ground_truth": grey, "autoencoded": grey + 200}
+    video = plots.comparison_video(videos, context=4, scale=2, lead=3)
+    high = (video.shape[1] - 2 * 2 * 4) // 2  # of the bars above and below two episodes
+    assert len(video) == 3 + 6 and video.shape[2] == 2 * 2 * 80 and video.dtype == np.uint8
+    assert all(said[frame[:high].tobytes()] == [(6, "Ground truth"), (160 + 6, "MilliVid")] for frame in video)
+    labels = [said[frame[-high:].tobytes()][0][1] for frame in video]
+    assert all("context" in label for label in labels[:3]) and not any("context" in label for label in labels[3:])
+    assert [label.split()[-1] for label in labels[3:]] == list("123456")
+    for number, frame in enumerate(video[:, high:-high], 1):  # episodes below each other, methods side by side
+        expected = np.array([[number, number + 100], [number + 10, number + 110]]).repeat(8, 0).repeat(160, 1)
+        np.testing.assert_array_equal(frame, expected[..., None].repeat(3, 2))
+    assert len(plots.comparison_video(videos, context=4, lead=6)) == 10  # no more context than there is
 
 
 def test_a_comparison_shows_the_frames_it_names():

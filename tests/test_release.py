@@ -4,6 +4,7 @@ import functools
 import io
 import json
 import os
+import pickle
 import time
 import zipfile
 from pathlib import Path
@@ -16,14 +17,15 @@ from PIL import Image
 from tiny import PYRAMID, TRANSFORMER, assert_says, files_below, random_video, randomised
 
 import millivid.release
+from millivid.actions import action_rows
 from millivid.cli import main, release_comparison
 from millivid.data import read_video
 from millivid.layers import TransformerConfig
-from millivid.pipeline import Experiment, Pipeline
+from millivid.pipeline import PAPER_EXPERIMENTS, PAPER_TOKENIZERS, Experiment, Pipeline
 from millivid.pyramid import PyramidConfig
-from millivid.release import RELEASE_FILES, download_release, load_release_model, load_release_pipeline
-from millivid.release import load_release_tokenizer, read_checkpoint, read_pyramid, release_state_dict, save_release
-from millivid.release import write_pyramid
+from millivid.release import RELEASE_FILES, Recordings, download_release, load_release_model, load_release_pipeline
+from millivid.release import load_release_tokenizer, read_checkpoint, read_pyramid, recorded_images, release_state_dict
+from millivid.release import save_release, write_actions, write_frames, write_pyramid
 from millivid.tokenizer import Tokenizer, TokenizerConfig, decode_latents
 from millivid.video import FramePackModel, VideoConfig, VideoModel
 
@@ -94,6 +96,27 @@ def test_a_release_file_generates_what_the_model_generates(method, tmp_path):
     settings = (*random_video(2, 28), 24, 28, 3, [5, 6])
     one, two = (pipeline.generate(*settings, progress=False) for pipeline in (Pipeline(model, experiment), again))
     assert torch.equal(one, two) and one[:, 24:].abs().sum() > 0
+
+
+_DIT = {"dit.dit.dit.blocks.1.adaLN_modulation.1.bias", "dit.dit.dit.blocks.0.attn.q_norm.weight",
+        "dit.dit.time_embedding.mlp.2.weight", "dit.dit.level_embedding.weight",
+        "dit.dit.action_encoder.action_embedding.weight", "dit.unpatchify.adaLN_modulation.1.weight",
+        "dit.unpatchify.linear.weight"}
+
+
+@pytest.mark.parametrize("make, names", [
+    (lambda: Tokenizer(PAPER_TOKENIZERS["autoencoder"]),
+     {"encoder.patchify.weight", "encoder.transformer.blocks.0.attn.qkv.weight", "encoder.bottleneck.bias",
+      "decoder.level_embedding.weight", "decoder.transformer.blocks.0.adaLN_modulation.1.weight",
+      "decoder.unpatchify.weight"}),
+    (PAPER_EXPERIMENTS["millivid"].make_model, _DIT | {"dit.patchify.weight"}),
+    (PAPER_EXPERIMENTS["framepack"].make_model, _DIT | {"dit.patchify.0.weight", "dit.patchify.3.bias"})])
+def test_every_weight_has_a_name_of_the_release_of_its_own(make, names):
+    with torch.device("meta"):
+        model = make()
+    ours, theirs = model.state_dict(), release_state_dict(model)
+    assert len(theirs) == len(ours) and names <= theirs.keys()
+    assert {name.split(".")[0] for name in theirs} == {name.split(".")[0] for name in names}
 
 
 @pytest.mark.parametrize("old_format", [False, True])
@@ -214,14 +237,30 @@ class Code:
         return os.mkdir, (str(self.marker),)
 
 
+def whole_model(code):
+    "A model as an object, not its weights alone, with code in one of its attributes."
+    model = tiny_tokenizer()
+    model.note = code
+    return model
+
+
 @pytest.mark.parametrize("old_format", [False, True])
-def test_code_in_a_checkpoint_is_not_run(old_format, tmp_path):
+@pytest.mark.parametrize("content", [lambda code: {"model": {"weight": code}}, whole_model,
+                                     lambda code: {"model": whole_model(code)}])
+def test_code_in_a_checkpoint_is_not_run(content, old_format, tmp_path):
     path, marker = tmp_path / "model.ckpt", tmp_path / "the code was run"
-    torch.save({"model": {"weight": Code(marker)}}, path, _use_new_zipfile_serialization=not old_format)
-    assert_says(refused(load_release_model, path), path, "not loaded")
+    torch.save(content(Code(marker)), path, _use_new_zipfile_serialization=not old_format)
+    for load in (load_release_model, load_release_tokenizer):
+        assert_says(refused(load, path), path, "not loaded", "if you trust it")
     assert not marker.exists()
     torch.load(path, weights_only=False)  # this is how it would have been run
     assert marker.exists()
+
+
+@pytest.mark.parametrize("wrap", [lambda model: model, lambda model: {"model": model}])
+def test_a_model_that_was_saved_as_an_object_is_not_loaded(wrap, tmp_path):
+    torch.save(wrap(tiny_tokenizer()), path := tmp_path / "model.ckpt")
+    assert_says(refused(load_release_tokenizer, path, (16, 16)), path, "not loaded", "save its weights alone")
 
 
 # ---- weights that do not fit -----------------------------------------------------------------------------------------
@@ -267,6 +306,34 @@ def test_a_checkpoint_of_another_experiment(found, wanted, parts, tmp_path):
 def test_an_autoencoder_is_no_video_model(tmp_path):
     save_release(tiny_tokenizer(), path := tmp_path / "model.ckpt")
     assert_says(refused(load_release_pipeline, path, EXPERIMENTS["millivid"]), path, "dit.unpatchify", "decoder.")
+
+
+# ---- recordings ------------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def recordings(tmp_path):
+    "Three recordings of six frames, each of its own grey."
+    for number in range(3):
+        write_frames(tmp_path / "set" / f"{number}.frames", np.full((6, 16, 16, 3), 40 * number, dtype=np.uint8))
+        write_actions(tmp_path / "set" / f"{number}.npy", action_rows([0] * 6))
+    (tmp_path / "set" / "index.json").write_text(json.dumps({str(number): 6 for number in range(3)}))
+    return tmp_path / "set"
+
+
+@pytest.mark.parametrize("promised", [5, 7])
+def test_a_recording_of_another_length_than_its_index_is_not_encoded(promised, recordings, tmp_path):
+    (recordings / "index.json").write_text(json.dumps({"0": 6, "1": promised, "2": 6}))
+    said = refused(Recordings(recordings).encode, tiny_tokenizer(), tmp_path / "out", progress=False)
+    assert_says(said, recordings / "1.frames", "6 frames", f"says {promised}", "record again")
+    assert not [name for name in files_below(tmp_path / "out") if not name.endswith("0.pyramid")]
+
+
+def test_what_draws_pictures_can_be_sent_to_another_process(recordings):
+    draw = recorded_images(Recordings(recordings, "train"), Recordings(recordings, "held_out"), (16, 16), 2)
+    again = pickle.loads(pickle.dumps(draw))
+    for held_out in (False, True):
+        one, two = (which(torch.Generator().manual_seed(0), 9, held_out) for which in (draw, again))
+        assert torch.equal(one, two) and one.shape == (9, 3, 16, 16)
 
 
 # ---- downloads -------------------------------------------------------------------------------------------------------

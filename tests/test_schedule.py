@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tiny import assert_says
 
 from millivid.basics import UserError
-from millivid.pipeline import MINI_EXPERIMENTS
+from millivid.pipeline import MINI_EXPERIMENTS, PAPER_EXPERIMENTS
 from millivid.schedule import CONTEXT, DENOISED, Schedule, check_schedule, framepack_schedule
 from millivid.schedule import full_resolution_schedule, millivid_schedule, schedule_from_text, schedule_text
 from millivid.schedule import two_speeds_schedule, upscale_schedule
@@ -176,6 +176,31 @@ def test_the_papers_schedules():
     assert set(paper.step_tokens) == {3840}
     assert paper.finished_frames == 192 and paper.context_frames <= 256
     assert full_resolution_schedule(14).max_tokens == 3584
+
+
+def test_the_papers_token_budgets():
+    found = {name: experiment.tokens_per_step for name, experiment in PAPER_EXPERIMENTS.items()}
+    assert found.pop("ablation_rollout_upscale") <= found.pop("ablation_upscale") <= 1280
+    ablations = {"millivid": 1280, "millivid_cascaded": 1280, "framepack": 1280, "framepack_hierarchical": 1364,
+                 "framepack_cascaded": 1364, "framepack_mirrored": 1364, "full_resolution": 1024}
+    assert found == {"millivid": 3840, "framepack": 3840, "full_resolution": 3584,
+                     **{f"ablation_{name}": tokens for name, tokens in ablations.items()}}
+
+
+@pytest.mark.parametrize("name", PAPER_EXPERIMENTS)
+def test_the_papers_context_is_enough_and_every_step_costs_the_same(name):
+    experiment = PAPER_EXPERIMENTS[name]
+    assert 0 < experiment.context_frames <= 256
+    if schedule := experiment.schedule():
+        check_schedule(schedule)
+        assert schedule.num_levels in (1, experiment.video.num_levels)  # full resolution has the finest alone
+        assert set(schedule.step_tokens) == {experiment.tokens_per_step}
+
+
+def test_millivid_needs_a_third_more_steps_than_framepack():
+    "As the paper says of 768 frames after 256."
+    steps = len(PAPER_EXPERIMENTS["millivid"].schedule().rollout(256, 1024))
+    assert steps / (768 / PAPER_EXPERIMENTS["framepack"].video.framepack_denoised) == pytest.approx(1.33, abs=.01)
 
 
 def test_the_mini_models_have_the_same_budget():

@@ -1,6 +1,7 @@
 "Training: resumable, repeatable, and it learns."
 
 import contextlib
+import copy
 import dataclasses
 import json
 import subprocess
@@ -12,15 +13,15 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn as nn
-from tiny import PYRAMID, TRANSFORMER, assert_says, files_below, random_video
+from tiny import PYRAMID, TRANSFORMER, assert_says, files_below, random_video, randomised
 
 from millivid.basics import UserError
 from millivid.data import StepSampler
 from millivid.diffusion import diffusion_loss
 from millivid.pipeline import Experiment, Pipeline
 from millivid.tokenizer import TokenizerConfig, psnr
-from millivid.training import TrainingConfig, draw_noise, learning_rate_factor, train, train_tokenizer, train_video
-from millivid.training import video_loss, video_task
+from millivid.training import Muon, TrainingConfig, draw_noise, learning_rate_factor, train, train_tokenizer
+from millivid.training import train_video, video_loss, video_task
 from millivid.video import VideoConfig
 from millivid.worlds import rooms
 from millivid.worlds.rooms import HELD_OUT_SEED, TEST_SEED, WorldConfig, draw_views
@@ -157,6 +158,32 @@ def test_learning_rate_warms_up_stays_and_falls():
     assert learning_rate_factor(99, dataclasses.replace(config, decay_fraction=0.)) == 1
 
 
+def muon_steps(kind, count, state=None, seed=0):
+    "Matrices of three shapes after some steps with gradients of a seed, and the optimizer. The last one gets none."
+    weights = [nn.Parameter(torch.ones(shape)) for shape in ((24, 40), (40, 24), (16, 16), (4, 4))]
+    optimizer = kind(weights, lr=.1, weight_decay=.5, adjust_lr_fn="match_rms_adamw")
+    if state is not None:
+        optimizer.load_state_dict(copy.deepcopy(state))
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(count):
+        for weight in weights[:-1]:
+            weight.grad = torch.randn(weight.shape, generator=generator)
+        optimizer.step()
+    return torch.cat([weight.detach().flatten() for weight in weights]), optimizer.state_dict()
+
+
+def test_muon_without_fast_bfloat16_is_that_of_pytorch(monkeypatch):
+    monkeypatch.setattr("millivid.training.bfloat16_is_fast", lambda device: False)
+    (ours, our_state), (theirs, their_state) = (muon_steps(kind, 3) for kind in (Muon, torch.optim.Muon))
+    assert not torch.equal(ours, theirs)  # else this test compares one with itself
+    exchanged = [muon_steps(*given, seed=1)[0] for given in ((Muon, 1, their_state), (torch.optim.Muon, 1, our_state))]
+    kept = muon_steps(torch.optim.Muon, 1, their_state, seed=1)[0]  # went on with its own momentum
+    for one, other in ((ours, theirs), *((one, kept) for one in exchanged)):
+        assert (one - other).norm() < .03 * (other - 1).norm()
+        assert (one[-16:] == 1).all()  # no gradient, no step
+    assert (muon_steps(Muon, 1, seed=1)[0] - kept).norm() > .1 * (kept - 1).norm()  # the momentum matters
+
+
 def test_training_fits_a_line():
     config = TrainingConfig(300, learning_rate=1e-2, warmup_steps=10, decay_fraction=.5, autocast=False)
     history = train_line(line_model(), config)
@@ -195,9 +222,14 @@ def test_losses_that_are_no_numbers_stop_the_training(tmp_path):
     assert files_below(tmp_path) == []  # no checkpoint of a broken model
 
 
-def test_noise_drops_the_context_of_some_samples():
-    _, _, conditional = draw_noise(torch.zeros(400, 2, 3), torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("name", EXPERIMENTS)
+@torch.no_grad()
+def test_the_loss_drops_the_context_of_some_samples(name):
+    loss, batches = video_task(EXPERIMENTS[name], Videos(), 400)
+    *batch, conditional = batches(torch.Generator().manual_seed(0))
     assert .04 < (~conditional).float().mean() < .18  # the paper's tenth
+    model, yes = randomised(EXPERIMENTS[name].make_model(), scale=.3), torch.ones_like(conditional)
+    assert len({loss(model, *batch, given).item() for given in (yes, conditional, ~yes)}) == 3
 
 
 def test_video_loss_is_the_diffusion_loss(video_model, schedule):
@@ -286,11 +318,15 @@ def test_more_steps_and_other_intervals_go_on(tmp_path):
 
 
 def test_an_old_checkpoint_that_lacks_a_setting_goes_on(tmp_path):
-    train_line(line_model(), SHORT, tmp_path)
+    config = dataclasses.replace(SHORT, decay_fraction=0.)
+    train_line(line_model(), config, tmp_path)
     state = torch.load(tmp_path / "checkpoint.pt")
     del state["history"]["config"]["clip_norm"]
     torch.save(state, tmp_path / "checkpoint.pt")
-    assert len(train_line(line_model(), SHORT, tmp_path)["loss"]) == 6
+    with pytest.raises(UserError, match="clip_norm"):  # what it lacks was the default
+        train_line(line_model(), dataclasses.replace(config, steps=8, clip_norm=2.), tmp_path)
+    history = train_line(line_model(), dataclasses.replace(config, steps=8), tmp_path)
+    assert history == train_line(line_model(), dataclasses.replace(config, steps=8))
 
 
 @pytest.mark.parametrize("finished", [True, False])
@@ -335,8 +371,10 @@ def test_a_refused_folder_leaves_the_model_as_it_was(other, tmp_path):
     train_line(line_model(), SHORT, tmp_path)
     model = nn.Sequential(nn.Linear(3, 8), nn.GELU(), nn.Linear(8, 2)) if other == "sizes" else line_model()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    with pytest.raises(UserError):
+    with pytest.raises(UserError) as error:
         train_line(model, dataclasses.replace(SHORT, seed=1) if other == "settings" else SHORT, tmp_path)
+    said = "seed" if other == "settings" else "another model"
+    assert_says(error.value, tmp_path / "checkpoint.pt", said, "give another folder")
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
@@ -461,6 +499,17 @@ def test_a_checkpoint_that_is_none(damage, tmp_path):
     assert_says(error.value, tmp_path / "checkpoint.pt", "damaged", "delete it")
 
 
+@pytest.mark.parametrize("share", [0, .01, .5, .99])
+def test_a_truncated_checkpoint(share, tmp_path):
+    train_line(line_model(), SHORT, tmp_path)
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(part := path.read_bytes()[:int(share * path.stat().st_size)])
+    with pytest.raises(UserError) as error:
+        train_line(line_model(), SHORT, tmp_path)
+    assert_says(error.value, path, "truncated", "delete it")
+    assert path.read_bytes() == part  # it is the user's to delete
+
+
 def test_a_checkpoint_with_a_damaged_pickle(tmp_path):
     with zipfile.ZipFile(tmp_path / "checkpoint.pt", "w") as file:  # fails as text that cannot be decoded
         file.writestr("archive/data.pkl", b"\x80\x02X\x02\x00\x00\x00\xff\xfe.")
@@ -471,11 +520,24 @@ def test_a_checkpoint_with_a_damaged_pickle(tmp_path):
     assert_says(error.value, tmp_path / "checkpoint.pt", "damaged", "delete it")
 
 
+def test_images_of_another_size_than_the_tokenizers(tmp_path):
+    config, draw = TokenizerConfig(PYRAMID, 4, TRANSFORMER, TRANSFORMER), partial(draw_views, config=WorldConfig())
+    with pytest.raises(UserError) as error:
+        train_tokenizer(draw, config, SHORT, tmp_path, progress=False)
+    assert_says(error.value, "(3, 64, 64)", "(3, 16, 16)", "resize")
+    assert files_below(tmp_path) == []
+
+
+def test_the_largest_seed():
+    assert train_line(line_model(), dataclasses.replace(SHORT, seed=2 ** 32 - 1)) != train_line(line_model(), SHORT)
+
+
 @pytest.mark.parametrize("name, value", [
     ("steps", 0), ("batch_size", 0), ("evaluate_every", 0), ("checkpoint_every", -1), ("learning_rate", 0),
     ("learning_rate", float("nan")), ("clip_norm", -1.), ("warmup_steps", -1), ("decay_fraction", 1.1),
     ("decay_fraction", -.1), ("steps", 2.5), ("steps", "3"), ("seed", 1.5), ("batch_size", True), ("weight_decay", -.1),
-    ("learning_rate", "fast"), ("warmup_steps", 2.5)])
+    ("learning_rate", "fast"), ("warmup_steps", 2.5), ("seed", -1), ("seed", 2 ** 32), ("learning_rate", float("inf")),
+    ("shift", 0), ("num_workers", -1)])
 def test_settings_out_of_range(name, value):
     with pytest.raises(UserError, match=f"{name} is {value!r}"):
         TrainingConfig(**{name: value})

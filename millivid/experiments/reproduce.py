@@ -314,12 +314,10 @@ def _diagnosis(pipeline, latents, actions, held_out_walks, run):
 
 def _facts(pipeline, training, history):
     "What a model is, and how it was trained."
-    held_out = history["held_out"]
-    return {"parameters": sum(p.numel() for p in pipeline.model.parameters()),
-            "tokens_per_step": pipeline.experiment.tokens_per_step, "steps": training.steps,
-            "experiment": asdict(pipeline.experiment), "training": asdict(training),
-            "held_out_loss": held_out[-1]["loss"],
-            "held_out_curve": [(entry["step"], round(entry["loss"], 4)) for entry in held_out]}
+    return {"parameters": sum(p.numel() for p in pipeline.model.parameters()), "steps": training.steps,
+            "tokens_per_step": pipeline.experiment.tokens_per_step, "training": asdict(training),
+            "experiment": asdict(pipeline.experiment), "held_out_loss": history["held_out"][-1]["loss"],
+            "held_out_curve": [(entry["step"], round(entry["loss"], 4)) for entry in history["held_out"]]}
 
 # %% ../../nbs/22_reproduce.ipynb #evalcell
 def _means(values, axis, digits):

@@ -190,9 +190,8 @@ def make_test_episode(
     later walk would be empty.
     """
     rng, k = random.Random(TEST_SEED + number), config.frames_per_action
-    require(k <= context_frames and context_frames // k * k < num_frames,
-            f"{num_frames} frames with a context of {context_frames}: there must be at least {k} context frames, and "
-            "later ones, or nothing can be compared")
+    require(k <= context_frames and context_frames // k * k < num_frames, f"{num_frames} frames with a context of "
+            f"{context_frames}: there must be at least {k} context frames, and later ones to compare with")
     candidates = [overlapping_walk(rng, -(-num_frames // k), context_frames // k, config, num_walks)
                   for _ in range(num_candidates)]
     start, actions = max(candidates, key=lambda candidate: candidate[1].count(FORWARD))
