@@ -158,7 +158,7 @@ def _release_demo(options, device):
     data = [name for name, (_, kind, _) in RELEASE_FILES.items() if kind == "dataset"]
     paths = download_release(["autoencoder", *models, *data])
     if device.type == "cpu":
-        print("on a CPU: one pass of the network takes ten seconds a video or more (`millivid measure`), and every "
+        print("on a CPU: one pass of the network takes about ten seconds a video (`millivid measure`), and every "
               f"rollout step takes {options.sampling_steps}; begin with --frames 3 --sampling-steps 4", file=sys.stderr)
     videos = release_comparison(paths, models, num_generated=options.frames, num_inference_steps=options.sampling_steps,
                                 seed=options.seed, device=device, lead=lead)
