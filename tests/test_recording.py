@@ -195,6 +195,7 @@ def test_an_interrupted_data_set_has_an_index(calls, tmp_path, monkeypatch):
     def interrupted(folder, seed, settings):
         return whole(folder, seed, settings) if seed < 2 else os.kill(os.getpid(), signal.SIGINT)
     monkeypatch.setattr(recorder, "_record_episode", interrupted)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background begins without it
     with pytest.raises(KeyboardInterrupt):
         record_episodes(tmp_path, range(4), 12, progress=False, **TINY)
         time.sleep(1)
@@ -282,8 +283,9 @@ def running(mark):
 @PROCESSES
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_end_of_the_main_process_leaves_nothing_behind(end, doom):
-    code = ("import sys; from millivid.worlds.doom import record_episodes; "
-            "record_episodes(sys.argv[1], range(9), 150, frames_per_action=2, image_size=16)")
+    code = ("import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "  # see above
+            "from millivid.worlds.doom import record_episodes; record_episodes(sys.argv[1], range(9), 150, "
+            "frames_per_action=2, image_size=16)")
     mark = f"MILLIVID_TEST={doom}"
     process = subprocess.Popen([sys.executable, "-c", code, doom / "set"], stderr=subprocess.DEVNULL,
                                env=os.environ | {"MILLIVID_TEST": str(doom)})
