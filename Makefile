@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test reproduce lab clean
+.PHONY: help demo test reproduce lab student teacher clean
 
 help: ## Show this list
 	@echo "Usage: make TARGET    (the first time, it sets up .venv: some minutes)"
@@ -33,8 +33,15 @@ reproduce: $(STAMP) ## Train and judge every model of the comparison: hours (a r
 lab: $(STAMP) ## Open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab $(ARGS) nbs
 
-clean: ## Remove what demo, tests and documentation left (keeps .venv and trained runs)
-	rm -rf out build dist _docs _proc nbs/_docs nbs/nbdev.yml .quarto nbs/.quarto *.egg-info .pytest_cache .ruff_cache .hypothesis
+student: $(STAMP) ## Copies of the notebooks without solutions, in out/student (what you changed there stays)
+	@$(BIN)/python nbs/_course.py student
+
+teacher: $(STAMP) ## Complete copies of the notebooks, in out/teacher
+	@$(BIN)/python nbs/_course.py teacher
+
+clean: ## Remove what demo, tests and documentation left (keeps .venv, out/student, out/teacher and trained runs)
+	[ ! -d out ] || find out -mindepth 1 -maxdepth 1 ! -name student ! -name teacher -exec rm -rf {} +
+	rm -rf build dist _docs _proc nbs/_docs nbs/nbdev.yml .quarto nbs/.quarto *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find millivid tests nbs -name __pycache__ -prune -exec rm -rf {} +
 	find nbs -name .ipynb_checkpoints -prune -exec rm -rf {} +
 
