@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test reproduce lab student teacher clean
+.PHONY: help demo test browser reproduce lab student teacher clean
 
 help: ## Show this list
 	@echo "Usage: make TARGET    (the first time, it sets up .venv: some minutes)"
@@ -26,6 +26,9 @@ test: $(STAMP) ## Check the package and every notebook
 	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONUNBUFFERED=1 $(BIN)/nbdev_test --n_workers $(WORKERS) --do_print --timing
 	@echo "== 4/4 pytest"
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile tests
+
+browser: $(STAMP) ## Try lessons and widgets in JupyterLab and Chromium (screenshots: out/browser)
+	@$(BIN)/python -m pytest -q -rs tests/test_browser.py
 
 reproduce: $(STAMP) ## Train and judge every model of the comparison: hours (a rough version: ARGS=--quick)
 	@$(BIN)/millivid reproduce $(ARGS)

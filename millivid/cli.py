@@ -119,7 +119,7 @@ def command_demo(options: DemoOptions):
     if not options.release:
         first = comparison_video({name: video[:1] for name, video in videos.items()}, context, scale=2, lead=8)
         write_video(out / "comparison.gif", first[:72], rate=8)
-    shown = [horizon for horizon in (1, 4, 16, 64, 128, 256, 768) if horizon <= options.frames]
+    shown = [horizon for horizon in (1, 6, 16, 64, 128, 256, 768) if horizon <= options.frames]
     for number, episode in enumerate(episodes):
         name = f"filmstrip_{number}.png" if number else "filmstrip.png"
         _save(out / name, plot_comparison(videos, episode, number, context, shown))

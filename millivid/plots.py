@@ -296,7 +296,7 @@ def plot_comparison(
     episode,  # the one that is shown; None: without a map
     number: int,  # its place in `videos`
     context: int,  # frames that were given
-    horizons_shown=(1, 4, 16, 64, 128),  # generated frames, counted from 1
+    horizons_shown=(1, 6, 16, 64, 128),  # generated frames, counted from 1
     rows=("ground_truth", "millivid", "framepack", "full_resolution"),
 ):
     "A filmstrip: one row per model, one column per generated frame, and the path seen from above. Returns the figure."

@@ -12,6 +12,8 @@ import pytest
 from exercises import LESSONS, exercises
 from nbclient import NotebookClient
 
+from millivid.worlds.rooms import RUNNING_EXAMPLE, make_test_episode
+
 ROOT = Path(__file__).resolve().parents[1]
 COURSE = runpy.run_path(str(ROOT / "nbs" / "_course.py"))
 
@@ -61,3 +63,9 @@ def test_a_teachers_copy_is_complete(tmp_path):
     assert cells(tmp_path / "teacher" / "02_pyramid.ipynb") == cells(ROOT / "nbs" / "02_pyramid.ipynb")
     wrong = subprocess.run(command[:2], capture_output=True, text=True)
     assert wrong.returncode and "student|teacher" in wrong.stderr
+
+
+def test_the_running_example_is_what_the_search_finds():
+    search = runpy.run_path(str(ROOT / "nbs" / "_example.py"))
+    assert search["key_frame"](make_test_episode(RUNNING_EXAMPLE)) == (133, 0, 95, [69])
+    assert [number for number in range(325, 335) if search["key_frame"](make_test_episode(number))] == [RUNNING_EXAMPLE]
