@@ -11,4 +11,10 @@ WRONG = {
     "check_fewest_tokens": [
         "def fewest_tokens(config, reach, sharp): return reach * config.tokens_per_level[-1]",
         "def fewest_tokens(config, reach, sharp):\n"
-        "    return sharp * config.tokens_per_level[0] + reach * config.tokens_per_level[-1]"]}
+        "    return sharp * config.tokens_per_level[0] + reach * config.tokens_per_level[-1]"],
+    "check_sharp_middle": [
+        "def sharp_middle(image, config): return image, config.tokens_per_level[0]",
+        "def sharp_middle(image, config):\n"
+        "    factor = 2 ** (config.num_levels - 1)\n"
+        "    picture = F.interpolate(F.avg_pool2d(image[None], factor), scale_factor=factor)[0]\n"
+        "    return picture, config.tokens_per_level[0] // 4 + config.tokens_per_level[-1]"]}
