@@ -17,19 +17,22 @@ NOTEBOOKS = sorted(NBS.glob("*.ipynb"))
 
 def without_answers(notebook: dict) -> dict:
     "A notebook without solutions, the checks' own code, and outputs."
-    cells = []
+    cells, checks = [], False
     for cell in notebook["cells"]:
         text = "".join(cell["source"])
         if cell["cell_type"] == "code":
-            if "#| export checks" in text or "millivid.checks import check, compare" in text:
+            if checks or "#| export checks" in text:
                 continue
             cell = {**cell, "outputs": [], "execution_count": None}
         else:
-            text = re.sub(r"<details>\s*<summary>Solution.*?</details>", "", text, flags=re.S).strip()
-            text = re.sub(r"## How the answers are checked.*", "", text, flags=re.S).strip()
-            if not text:
+            text = re.sub(r"<details>\s*<summary>Solution.*?</details>", "", text, flags=re.S)
+            if "## How the answers are checked" in text:
+                text, checks = re.sub(r"## How the answers are checked.*", "", text, flags=re.S), True
+            elif text.startswith(("## ", "Previous: ")):
+                checks = False
+            if not text.strip():
                 continue
-            cell = {**cell, "source": text.splitlines(keepends=True)}
+            cell = {**cell, "source": text.strip().splitlines(keepends=True)}
         cells.append(cell)
     return {**notebook, "cells": cells}
 

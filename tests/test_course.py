@@ -33,7 +33,7 @@ def cells(path):
 def test_a_students_copy_holds_tasks_and_no_answers(lesson, student):
     copy = cells(student / f"{lesson}.ipynb")
     text = "\n".join("".join(cell["source"]) for cell in copy)
-    assert "<summary>Solution" not in text and "#| export checks" not in text
+    assert "<summary>Solution" not in text and "#| export checks" not in text and "import check, compare" not in text
     assert not any(cell.get("outputs") for cell in copy)
     for exercise in exercises(lesson)[1]:
         assert exercise.start in text and exercise.text in text

@@ -9,12 +9,21 @@ def wall_heights(x, y, heading, side=3, columns=64):
 _AHEAD = "ray_x, ray_y = np.cos(heading) + right * np.sin(heading), np.sin(heading) - right * np.cos(heading)"
 _REMEMBER = """
 def remember(context_frames, actions):
-    poses = [tuple(pose{part}) for pose in integrate_actions((0, 0, 0), actions).tolist()]
-    known, made = dict(zip(poses, context_frames)), [context_frames[-1]]
-    for pose in poses[len(context_frames):]:
+    poses = [tuple(pose{part}) for pose in integrate_actions((0, 0, 0), actions{held}).tolist()]
+    context, made = len(context_frames), [context_frames[-1]]
+    known = dict(zip(poses[{seen}], context_frames[{seen}]))
+    for pose in poses[context:]:
         made.append(known.get(pose, {otherwise}))
-    return np.stack(made[{first}:])
+        {then}
+    return np.stack(made[{first}:]){kind}
 """
+
+
+def _remember(part="", held="", seen=":context", otherwise="made[-1]", then="", first=1, kind=""):
+    return _REMEMBER.format(**locals())
+
+
+
 _WALK = """
 def new_views(start):
     rng, pose, seen, actions = random.Random(0), tuple(start), set(), []
@@ -25,7 +34,7 @@ def new_views(start):
                    (FORWARD, (x + STEPS[heading][0], y + STEPS[heading][1], heading))]
         choices = [(action, then) for action, then in choices if then not in seen {walls}]
         if not choices or len(actions) == 40:
-            return actions
+            return {result}
         action, pose = rng.choice(choices)
         actions.append(action)
 """
@@ -58,11 +67,19 @@ WRONG = {
     "check_world_remember": [
         "def remember(context_frames, actions):\n"
         "    return np.stack([context_frames[-1]] * (len(actions) - len(context_frames)))",
-        _REMEMBER.format(part="[:2]", otherwise="made[-1]", first=1),
-        _REMEMBER.format(part="", otherwise="context_frames[-1]", first=1),
-        _REMEMBER.format(part="", otherwise="made[-1]", first=0)],
+        _remember(part="[:2]"),
+        _remember(otherwise="context_frames[-1]"),
+        _remember(first=0),
+        _remember(held=", 1"),
+        _remember(then="known[pose] = made[-1]"),
+        _remember(seen=":context - 1"),
+        _remember(seen="1:context"),
+        _remember(kind=" / 1."),
+        _remember(kind=".astype(int)")],
     "check_world_new_views": [
         "def new_views(start): return [TURN_LEFT] * 25",
         "def new_views(start): return [FORWARD, TURN_LEFT, FORWARD, TURN_RIGHT] * 7",
-        _WALK.format(walls=""),
-        _WALK.format(walls="and 0 <= then[0] <= 2 and 0 <= then[1] <= 2")]}
+        _WALK.format(walls="", result="actions"),
+        _WALK.format(walls="and 0 <= then[0] <= 2 and 0 <= then[1] <= 2", result="actions"),
+        _WALK.format(walls="and 0 <= then[0] <= 2 and 0 <= then[1] <= 2",
+                     result="[action for action in actions for _ in range(2)]")]}

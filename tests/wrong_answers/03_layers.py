@@ -1,8 +1,25 @@
+_FLIP = """
+class Flip(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.part = {part}
+
+    def forward(self, x):
+        return x.flip(1)
+
+
+def learn_to_reverse(make_rows): return Flip()
+"""
+_FLIP_FIRST = """
+class FlipFirst(nn.Sequential):
+    def forward(self, x):
+        return super().forward(x.flip(1))
+"""
 _TRAIN = """
 def learn_to_reverse(make_rows):
-    model = nn.Sequential({layers})
+    model = {kind}({layers})
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    for _ in range(40):
+    for _ in range({steps}):
         x, y = make_rows(32)
         loss = (model(x) - y).square().mean()
         optimizer.zero_grad()
@@ -10,6 +27,7 @@ def learn_to_reverse(make_rows):
         optimizer.step()
     return model
 """
+_LAYERS = "nn.Linear(16, 64), TransformerBlock(TransformerConfig(64, 1, 4)), nn.Linear(64, 16)"
 WRONG = {
     "check_layers_attention": [
         "def attention(q, k, v, mask=None): return (q @ k.transpose(-1, -2) / q.shape[-1] ** .5).softmax(-1) @ v",
@@ -55,4 +73,8 @@ WRONG = {
     "check_layers_reverse": [
         "def learn_to_reverse(make_rows): return nn.Linear(16, 16)",
         "def learn_to_reverse(make_rows): return nn.Flatten()",
-        _TRAIN.format(layers="nn.Linear(16, 64), TransformerBlock(TransformerConfig(64, 1, 4)), nn.Linear(64, 16)")]}
+        "def learn_to_reverse(make_rows): return lambda x: x.flip(1)",
+        _FLIP.format(part="None"),
+        _FLIP.format(part="TransformerBlock(TransformerConfig(64, 1, 4))"),
+        _TRAIN.format(kind="nn.Sequential", steps=40, layers=_LAYERS),
+        _FLIP_FIRST + _TRAIN.format(kind="FlipFirst", steps=150, layers=_LAYERS)]}

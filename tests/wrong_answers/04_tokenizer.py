@@ -35,14 +35,23 @@ WRONG = {
     "check_tokenizer_told": [
         _TOLD.format(slots="slots", told="told", place="told, filled"),
         _TOLD.format(slots="slots", told="filled", place="filled, told"),
-        _TOLD.format(slots="latents", told="told", place="filled, told")],
+        _TOLD.format(slots="latents", told="told", place="filled, told"),
+        _TOLD.format(slots="latents", told="told", place="told, filled")],
     "check_tokenizer_training": [
         _LOOP.format(level="torch.randint(2, (32,))", end="optimizer.step(); optimizer.zero_grad()"),
-        _LOOP.format(level="torch.randint(3, (32,))", end="optimizer.zero_grad(); optimizer.step()")],
+        _LOOP.format(level="torch.randint(3, (32,))", end="optimizer.zero_grad(); optimizer.step()"),
+        _LOOP.format(level="torch.randint(3, (32,))", end="optimizer.step()")],
     "check_tokenizer_mean": [
+        # every token carries all four patches
+        "def encode_four(patches): return patches[:, None].expand(-1, 4, 4)\n"
+        "def decode_mean(mean): return mean",
         "def encode_four(patches): return patches[..., None].expand(-1, 4, 4)\n"
         "def decode_mean(mean): return mean",
         "def encode_four(patches): return torch.diag_embed(patches)\n"
-        "def decode_mean(mean): return mean",
-        "def encode_four(patches): return torch.diag_embed(4 * patches)\n"
-        "def decode_mean(mean): return mean"]}
+        "def decode_mean(mean): return 4 * mean",
+        "def encode_four(patches):\n"
+        "    note = patches[:, None, :3].expand(-1, 4, 3)\n"
+        "    return torch.cat([patches[..., None], note], -1)\n"
+        "def decode_mean(mean): return torch.cat([mean[:, 1:], mean[:, :1]], 1)",
+        "def encode_four(patches): return torch.cat([patches[..., None], 4 * torch.diag_embed(patches)[..., :3]], -1)\n"
+        "def decode_mean(mean): return torch.cat([mean[:, 1:], 4 * mean[:, :1] - mean[:, 1:].sum(1, True)], 1)"]}

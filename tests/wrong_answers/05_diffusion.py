@@ -1,3 +1,14 @@
+_DDPM = """def ddpm_sample(predict, eps, steps):
+    x, times = torch.zeros_like(eps), torch.linspace(1, 0, steps)
+    for at, after in zip(times, [*times[1:], times[-1]]):
+        levels = at.expand(eps.shape[:2])
+        x_t = add_noise(x, eps, levels)
+        x, eps_hat = predict_x0_eps(x_t, predict(x_t, levels), levels)
+        t, s, z = log_snr(at), log_snr(after), torch.randn_like(eps)
+        k = torch.exp({ratio})
+        eps = {eps}
+    return x
+"""
 WRONG = {
     "check_diffusion_v": [
         "def v_from_eps(x_t, eps, t):\n"
@@ -19,16 +30,17 @@ WRONG = {
         "    def predict(x_t, t, conditional=None):\n"
         "        times = torch.where(is_target, t, past_t)\n"
         "        return model(add_noise(past, eps, times), times)\n"
+        "    return predict",
+        # the sampler's `conditional` is lost
+        "def noisy_past(model, past, eps, is_target, past_t):\n"
+        "    def predict(x_t, t, conditional=None):\n"
+        "        times = torch.where(is_target, t, past_t)\n"
+        "        return model(torch.where(is_target[:, None], x_t, add_noise(past, eps, times)), times)\n"
         "    return predict"],
-    "check_diffusion_ddpm": [
-        "def ddpm_sample(predict, eps, steps):\n"
-        "    x = torch.zeros_like(eps)\n"
-        "    for t in torch.linspace(1, 0, steps):\n"
-        "        t = t.expand(eps.shape[:2])\n"
-        "        x_t = add_noise(x, eps, t)\n"
-        f"        x, eps = predict_x0_eps(x_t, predict(x_t, t), t)\n{more}"
-        "    return x" for more in ("", "        eps = torch.randn_like(eps)\n",
-                                    "        eps = .5 * eps + .5 * torch.randn_like(eps)\n")],
+    "check_diffusion_ddpm": [_DDPM.format(ratio=ratio, eps=eps) for ratio, eps in (
+        ("t - s", "eps_hat"), ("t - s", "z"), ("t - s", ".5 * eps_hat + .5 * z"),
+        ("s - t", "k.sqrt() * eps_hat + (1 - k).sqrt() * z"), ("t - s", "k * eps_hat + (1 - k) * z"),
+        ("t - s", "k.sqrt() * eps_hat + (1 - k) * z"), ("t - s", "k * eps_hat + (1 - k).sqrt() * z"))],
     "check_diffusion_any_context": [
         "def train_any_context(network, points, steps):\n"
         "    optimizer = torch.optim.Adam(network.parameters())\n"

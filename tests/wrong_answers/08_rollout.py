@@ -12,6 +12,8 @@ RIGHT = dict(gathered="first", noise="noise(*tokens.values.shape[1:])", written=
 WRONG = {
     "check_rollout_passes": [
         "def calls(schedule, new_frames, levels):\n"
+        "    return new_frames / schedule.finished_frames * schedule.num_steps * (levels - 1)",
+        "def calls(schedule, new_frames, levels):\n"
         "    return new_frames // schedule.finished_frames * schedule.num_steps * levels",
         "def calls(schedule, new_frames, levels): return new_frames // schedule.finished_frames * (levels - 1)",
         "def calls(schedule, new_frames, levels): return new_frames * schedule.num_steps * (levels - 1)"],
@@ -27,13 +29,19 @@ WRONG = {
     "check_rollout_mistakes": [
         LOOP.format(**RIGHT | dict(gathered="start - schedule.context_frames")),
         LOOP.format(**RIGHT | dict(noise="torch.randn(tokens.values.shape, generator=generator)")),
+        LOOP.format(**RIGHT | dict(noise="VideoNoise(seeds)(*tokens.values.shape[1:])")),
         LOOP.format(**RIGHT | dict(written=""))],
     "check_rollout_sketch": [
         "def sketch_noise(sketch, detail, steps): return VideoNoise([sketch])",
         "def sketch_noise(sketch, detail, steps):\n"
+        "    calls, sources = itertools.count(), (VideoNoise([sketch]), VideoNoise([detail]))\n"
+        "    return lambda *shape: sources[0 if next(calls) % steps else 1](*shape)",
+        "def sketch_noise(sketch, detail, steps):\n"
         "    calls = itertools.count()\n"
         "    return lambda *shape: VideoNoise([detail if next(calls) % steps else sketch])(*shape)"],
     "check_rollout_plan": [
+        "def plan(): return millivid_schedule((4, 16, 32), 64)",
+        "def plan(): return full_resolution_schedule(16)",
         "def plan(): return millivid_schedule((2, 8, 32), 64, (16, 4, 1))",
         "def plan(): return millivid_schedule((8, 32, 32), 64, (16, 4, 1))",
         "def plan(): return millivid_schedule((4, 16, 32), 0, (16, 4, 1))",
