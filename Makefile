@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test browser reproduce lab student teacher clean
+.PHONY: help demo test browser reproduce lab student teacher slides clean
 
 help: ## Show this list
 	@echo "Usage: make TARGET    (the first time, it sets up .venv: some minutes)"
@@ -30,7 +30,7 @@ test: $(STAMP) ## Check the package and every notebook
 browser: $(STAMP) ## Try lessons and widgets in JupyterLab and Chromium (screenshots: out/browser)
 	@$(BIN)/python -m pytest -q -rs tests/test_browser.py
 
-reproduce: $(STAMP) ## Train and judge every model of the comparison: hours (a rough version: ARGS=--quick)
+reproduce: $(STAMP) ## Train and judge every model of the comparison: hours (a lab of some minutes: ARGS=--quick)
 	@$(BIN)/millivid reproduce $(ARGS)
 
 lab: $(STAMP) ## Open the notebooks in JupyterLab
@@ -41,6 +41,9 @@ student: $(STAMP) ## Copies of the notebooks without solutions, in out/student (
 
 teacher: $(STAMP) ## Complete copies of the notebooks, in out/teacher
 	@$(BIN)/python nbs/_course.py teacher
+
+slides: $(STAMP) ## Slides for each lesson, made from its notebook, in out/slides (a double click opens one)
+	@$(BIN)/python nbs/_slides.py
 
 clean: ## Remove what demo, tests and documentation left (keeps .venv, out/student, out/teacher and trained runs)
 	[ ! -d out ] || find out -mindepth 1 -maxdepth 1 ! -name student ! -name teacher -exec rm -rf {} +

@@ -187,7 +187,7 @@ def command_measure(options: MeasureOptions):
 class ReproduceOptions:
     rows: tuple[str, ...] | None = option(None, "names; main: the first three (default: all, --quick: main)", many=True)
     own: str | None = option(None, "a row of your own: file with the drawing of a schedule; its name is the file's")
-    quick: bool = option(False, "a rough version: fewer steps, rooms and episodes")
+    quick: bool = option(False, "a lab: rooms of plain paint, fewer steps and episodes")
     out: str | None = option(None, "folder for everything made on the way; resumes what is there; without it: "
                              "runs/reproduce, with _doom, _4_levels and _quick added for these")
     results: str | None = option(None, "folder for comparison.json, the tables and the figures; without it: "

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['UNSEEN', 'CONTEXT', 'DENOISED', 'Schedule', 'full_resolution_schedule', 'upscale_schedule', 'millivid_schedule',
-           'framepack_schedule', 'check_schedule', 'schedule_from_text', 'schedule_text', 'two_speeds_schedule']
+           'framepack_schedule', 'check_schedule', 'roles_from_text', 'schedule_from_text', 'schedule_text',
+           'two_speeds_schedule']
 
 # %% ../nbs/06_schedule.ipynb #976a78b0
 import re
@@ -254,8 +255,12 @@ def check_schedule(
 _LETTERS = ".cd"  # unseen, context, denoised
 
 
-def _check_drawing(steps, levels):
-    "Raises UserError unless every step has one line per level, all equally long, of the three letters."
+def roles_from_text(text: str, levels: int) -> np.ndarray:
+    """The roles of a drawing (as in `schedule_from_text`), also where they cannot run: uint8 (steps, levels, frames).
+
+    Raises UserError unless every step has one line per level, all equally long, of the three letters.
+    """
+    steps = [block.split() for block in re.split(r"\n\s*\n", text.strip())]
     width = len(steps[0][0]) if steps[0] else 0
     require(width, "the drawing of the schedule is empty: give at least one step")
     for number, lines in enumerate(steps):
@@ -266,6 +271,8 @@ def _check_drawing(steps, levels):
                     "use . for unseen, c for context, d for denoised")
             require(len(line) == width, f"step {number} of the drawing has a line of {len(line)} frames, the first line"
                     f" has {width}: make all lines equally long")
+    return np.array([[[_LETTERS.index(letter) for letter in line] for line in reversed(lines)] for lines in steps],
+                    dtype=np.uint8)
 
 
 def schedule_from_text(
@@ -278,10 +285,7 @@ def schedule_from_text(
     Raises UserError for other letters, lines of different lengths or steps of other than one line per level, and where
     `check_schedule` does.
     """
-    steps = [block.split() for block in re.split(r"\n\s*\n", text.strip())]
-    _check_drawing(steps, len(tokens_per_level))
-    roles = np.array([[[_LETTERS.index(letter) for letter in line] for line in reversed(lines)] for lines in steps],
-                     dtype=np.uint8)
+    roles = roles_from_text(text, len(tokens_per_level))
     groups = tuple(int(np.flatnonzero((step == DENOISED).any(1)).max(initial=0)) for step in roles)
     check_schedule(schedule := Schedule(roles, tuple(tokens_per_level), groups, name))
     return schedule

@@ -25,7 +25,7 @@ def without_answers(notebook: dict) -> dict:
                 continue
             cell = {**cell, "outputs": [], "execution_count": None}
         else:
-            text = re.sub(r"<details>\s*<summary>Solution.*?</details>", "", text, flags=re.S)
+            text = re.sub(r"<details>\s*<summary>(Solution|Answers).*?</details>", "", text, flags=re.S)
             if "## How the answers are checked" in text:
                 text, checks = re.sub(r"## How the answers are checked.*", "", text, flags=re.S), True
             elif text.startswith(("## ", "Previous: ")):
@@ -49,7 +49,7 @@ def write_copies(kind: str, folder: Path) -> list[str]:
     changed = []
     for path in NOTEBOOKS:
         notebook, target = json.loads(path.read_text(encoding="utf-8")), folder / path.name
-        if kind == "student" and re.match("0[1-9]|1", path.name):  # a lesson
+        if kind == "student" and re.match("0[1-9]|1|24", path.name):  # a lesson, or the exam questions
             notebook = without_answers(notebook)
         if target.exists() and digest(target.read_text(encoding="utf-8")) != made.get(path.name):
             changed.append(path.name)

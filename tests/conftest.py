@@ -1,4 +1,6 @@
-"What all tests share: Hypothesis settings that suit a slow machine, and tiny models that need no weights."
+"What tests share: Hypothesis settings that suit a slow machine, tiny models that need no weights, and a browser."
+
+import shutil
 
 import matplotlib
 
@@ -54,6 +56,18 @@ def schedule():
 def sliding_window():
     "The full-resolution schedule: two context frames, two denoised ones."
     return full_resolution_schedule(4, PYRAMID.tokens_per_level)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    "Chromium. A test that asks for it is skipped where there is none."
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if not chromium:
+        pytest.skip("no Chromium here: on Debian and Ubuntu, apt-get install chromium")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    options = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+    with sync_api.sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=chromium, args=options)
 
 
 @pytest.fixture

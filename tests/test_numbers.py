@@ -1,7 +1,8 @@
-"The numbers in README and in the model cards are those of the files in nbs/results, and of the code."
+"The numbers in README, in the pages behind it and in the model cards are those of nbs/results, and of the code."
 
 import json
 import re
+import runpy
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,16 +11,18 @@ import pytest
 from tiny import assert_says
 
 from millivid.cli import RELEASE_DEMO, DemoOptions
-from millivid.experiments.report import format_comparison, read_comparison
+from millivid.experiments.report import experiment_of, format_comparison, read_comparison
 from millivid.experiments.reproduce import MAIN_ROWS, ROWS, Settings
 from millivid.pipeline import MINI_EXPERIMENTS, PACKAGED, PAPER_EXPERIMENTS
 from millivid.plots import BOUNDS
 from millivid.release import RELEASE_FILES, release_megabytes
+from millivid.worlds.rooms import RUNNING_EXAMPLE, lattice_poses, make_test_episode
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "nbs" / "results"
 RESULT = read_comparison(RESULTS / "comparison.json")
 README = " ".join((ROOT / "README.md").read_text().split())
+FRONT = [*(f"{name}_long" for name in MINI_EXPERIMENTS), "autoencoded"]  # the rows of README
 SHIPPED = {name: f"{name}_long" for name in MINI_EXPERIMENTS}  # the rows whose weights are in the package
 TABLE = [*SHIPPED.values(), "rollout_upscale_long", *(name for name in BOUNDS if name != "repeat_last")]
 
@@ -28,8 +31,15 @@ def folder(name):
     return PACKAGED / f"mini-{name.replace('_', '-')}"
 
 
+def prose(name):
+    "What a notebook says in words."
+    cells = json.loads((ROOT / "nbs" / f"{name}.ipynb").read_text())["cells"]
+    return " ".join(" ".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown").split())
+
+
 def test_the_table_of_the_readme_is_that_of_the_comparison():
-    assert format_comparison(RESULT, rows=TABLE) in (ROOT / "README.md").read_text()
+    text = (ROOT / "README.md").read_text()
+    assert format_comparison(RESULT, rows=FRONT) in text and text.count("| PSNR") == 1
 
 
 def gain(model):
@@ -73,14 +83,50 @@ def test_the_comparison_was_made_with_the_default_settings_and_has_every_row():
 
 
 def test_the_readme_counts_what_the_defaults_say():
-    settings, demo, words = Settings(), DemoOptions(), {3: "three", 8: "eight"}
-    assert_says(README, f"{settings.episodes} test episodes", f"{settings.context} context frames",
-                f"{settings.generated} generated frames", f"{settings.long_steps:,} steps", f"All {len(ROWS)} rows",
-                f"{words[demo.episodes]} test episodes for {demo.frames} frames", f"{demo.out}/results.json",
-                f"{words[RELEASE_DEMO.episodes]} encoded test videos", f"first {words[len(MAIN_ROWS)]} rows")
+    settings, demo, words = Settings(), DemoOptions(), {3: "three", 8: "eight", 15: "fifteen"}
+    lessons = [path for path in (ROOT / "nbs").glob("[01]*.ipynb") if not path.name.startswith("00")]
+    assert_says(README, f"{settings.episodes} test episodes", f"given {settings.context} frames",
+                f"{settings.generated} generated frames", f"{settings.long_steps:,} steps",
+                f"{words[len(lessons)]} lessons", f"{demo.out}/comparison.mp4",
+                f"{words[demo.episodes]} long videos with {words[len(MINI_EXPERIMENTS)]} models")
     for model in map(RESULT["models"].get, SHIPPED.values()):
-        assert model["steps"] == settings.long_steps and f"{model['tokens_per_step']} tokens" in README
+        assert model["steps"] == settings.long_steps and f"{model['tokens_per_step']} tokens a step" in README
+        assert experiment_of(model).video.transformer == MINI_EXPERIMENTS["millivid"].video.transformer
     assert list(ROWS)[:len(MAIN_ROWS)] == list(MAIN_ROWS) == list(MINI_EXPERIMENTS)
+
+
+def test_the_example_of_the_readme_is_as_it_says():
+    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[1]
+    names = {}
+    exec(code, names)
+    frames, video, given = names["episode"].frames, names["video"], Settings().context
+    assert_says(code, f"{len(frames)} frames", f"frames[:{given}]",
+                f"{video.dtype} {video.shape}: {given} given, {len(video) - given} generated")
+    assert (video[:given] == frames[:given]).all() and (video[given:] != frames[given:]).any()
+
+
+def test_no_other_number_stands_in_the_words_of_the_readme():
+    "So that a number that is written there later gets a test, too."
+    settings, search = Settings(), runpy.run_path(str(ROOT / "nbs" / "_example.py"))
+    _, _, last_seen, _ = search["key_frame"](make_test_episode(RUNNING_EXAMPLE))
+    known = {settings.episodes, settings.context, settings.generated, f"{settings.long_steps:,}",
+             RESULT["models"]["millivid_long"]["tokens_per_step"], 95, "2.0",  # of the interval; Apache-2.0
+             settings.context - 1 - last_seen, 0, 1}  # how long the wall was out of sight; the ends of the share
+    left_out = r"```.*?```|^\|.*?$|`[^`]*`|\]\([^)]*\)"  # code, the table, addresses
+    words = re.sub(left_out, "", (ROOT / "README.md").read_text(), flags=re.S | re.M)
+    assert {*re.findall(r"\d[\d.,]*\d|\d", words)} == {*map(str, known)}
+
+
+def test_the_other_pages_count_what_the_defaults_say():
+    settings, demo, words = Settings(), DemoOptions(), {3: "three", 8: "eight"}
+    assert_says(prose("22_reproduce"), f"takes all {len(ROWS)} rows", f"the first {words[len(MAIN_ROWS)]} rows",
+                f"{settings.episodes} episodes and {settings.generated} generated frames")
+    assert_says(prose("23_cli"), f"continued for {demo.frames} frames", f"{demo.out}/results.json",
+                f"{words[RELEASE_DEMO.episodes]} encoded videos")
+    minutes = [RESULT["seconds"][name]["train"] / 60 for name in SHIPPED.values()]
+    most = max(model["tokens_per_step"] for model in RESULT["models"].values())
+    assert_says(prose("12_results"), f"{len(lattice_poses())} views", f"at most {most} tokens a step",
+                f"{settings.long_steps:,} steps in about {round(np.mean(minutes), -1):.0f} minutes of one core")
 
 
 def test_the_demo_was_made_with_the_default_settings():
@@ -92,12 +138,13 @@ def test_the_demo_was_made_with_the_default_settings():
     assert best == "millivid"
 
 
-def test_the_readme_says_what_the_release_costs():
+def test_the_appendix_says_what_the_release_costs():
     frames, steps = RELEASE_DEMO.frames, RELEASE_DEMO.sampling_steps
     passes = len(PAPER_EXPERIMENTS["millivid"].schedule().rollout(256, 256 + frames)) * (steps - 1)
     small = [name for name in RELEASE_FILES if name not in ("framepack", "full_resolution")]
     least, most = (sum(map(release_megabytes, names)) / 1e3 for names in (small, RELEASE_FILES))
-    assert_says(README, f"{frames} frames", f"{passes:,} passes", f"{least:.1f} GB", f"{most:.1f} GB")
+    assert_says(prose("20_release"), f"generates {frames} frames", f"{passes:,}, each",
+                f"at least {least:.1f} GB, with `--baselines` {most:.1f} GB")
 
 
 def psnr(result, name, horizon="long", value="mean"):
@@ -107,7 +154,7 @@ def psnr(result, name, horizon="long", value="mean"):
 def test_the_readme_says_how_the_models_compare():
     curve = RESULT["curves"]["millivid_long"]["psnr"]
     loss = np.mean(curve[:16]) - np.mean(curve[-16:])
-    assert f"{loss:.0f} dB over the {len(curve)} frames" in README
+    assert f"{loss:.0f} dB over the {len(curve)} frames" in prose("12_results")
     for horizon in ("short", "medium", "long"):
         upscaled = psnr(RESULT, "rollout_upscale_long", horizon)
         assert upscaled > psnr(RESULT, "millivid_long", horizon) > psnr(RESULT, "average_room", horizon) + 9

@@ -405,7 +405,7 @@ def test_four_levels_are_the_papers_ablations_on_a_quarter_of_the_grid(tmp_path)
 def test_a_world_that_is_not_there():
     with pytest.raises(ValueError) as error:
         Settings(world="sea")
-    assert_says(error.value, "'sea'", "rooms, doom")
+    assert_says(error.value, "'sea'", "rooms, plain, doom")
 
 
 def test_a_world_that_cannot_be_recorded_does_not_bind_the_folder(tmp_path, monkeypatch):

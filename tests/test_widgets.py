@@ -16,7 +16,8 @@ from millivid import widgets
 from millivid.actions import action_rows
 from millivid.pipeline import Pipeline
 from millivid.plots import STATE_COLOURS
-from millivid.schedule import framepack_schedule, full_resolution_schedule, millivid_schedule, upscale_schedule
+from millivid.schedule import framepack_schedule, full_resolution_schedule, millivid_schedule, schedule_from_text
+from millivid.schedule import schedule_text, upscale_schedule
 from millivid.tokenizer import decode_latents, encode_frames
 from millivid.worlds.rooms import make_room, random_walk, walk
 
@@ -51,6 +52,18 @@ def control(face, name):
     raise AssertionError(f"no control has the class {name}")
 
 
+def press(face, *keys):
+    "Keys that the picture of a face is told of."
+    for key in keys:
+        assert key in face._screen.taken  # the browser sends no other
+        face._screen._handle_custom_msg({"key": key}, [])
+
+
+def point(face, x, y, first=True):
+    "The mouse on the picture of a face: pressed, or moved while it is down."
+    face._screen._handle_custom_msg({"x": x, "y": y, "first": first}, [])
+
+
 def test_importing_the_module_is_cheap():
     code = ("import sys, millivid.widgets; print(*sorted(name for name in sys.modules if name.startswith('millivid')), "
             "*({'torch', 'matplotlib'} & {*sys.modules}))")
@@ -60,6 +73,16 @@ def test_importing_the_module_is_cheap():
 
 def test_a_text_cannot_break_the_page():
     assert widgets.as_html(None, 'a < b & "c"') == "<p>a &lt; b &amp; &quot;c&quot;</p>"
+
+
+def test_the_script_of_a_picture_loads_nothing_and_leaves_the_tab_key_alone():
+    assert "http" not in widgets.Screen._esm and "import" not in widgets.Screen._esm
+    for face in (widgets.Drawing(MILLIVID), widgets.play_widget(film, {}, 128)):
+        assert "Tab" not in face._screen.taken and face._screen.hint in screen_html(face)
+
+
+def screen_html(face):
+    return face.children[-1].value
 
 
 def test_a_face_on_a_page_without_widgets_says_what_to_do():
@@ -140,6 +163,11 @@ def test_every_step_says_what_it_costs_and_shows_what_it_sees_and_makes(schedule
         image, text = widgets.draw_schedule(schedule, step)
         assert f"{schedule.step_tokens[step]} tokens in all" in text
         assert f"{schedule.context_frames} frames back" in text
+        often = re.search(r"to the finest: (.*)\.$", text)[1].split(", ")
+        for level, times in zip(reversed(range(schedule.num_levels)), often, strict=True):
+            new = range(schedule.context_frames, schedule.context_frames + schedule.finished_frames)
+            counts = {int((schedule.roles[:, level, frame] == 2).sum()) for frame in new}
+            assert times == (f"{min(counts)} to {max(counts)}" if len(counts) > 1 else f"{min(counts)}")
         seen, made = ((schedule.roles[step] == role).sum() for role in (1, 2))
         _, _, blue, orange = colours(image)
         assert blue > 0 and orange > 0 or not seen
@@ -177,6 +205,109 @@ def test_a_schedule_with_fewer_steps_moves_the_slider_back():
     assert screen(face)[0].startswith("Step 20 (of 21)")
     control(face, "millivid-schedule-name").value = "short"
     assert (step.value, step.max) == (0, 0) and screen(face)[0].startswith("Step 0 (of 1)")
+
+
+# ---- drawing a schedule ----------------------------------------------------------------------------------------------
+
+SMALL = schedule_from_text("ccccdd\n..cc..\n\n....cc\n..ccd.\n\n.....c\n...ccd", (4, 1))
+
+
+def middle(frame, line):
+    "The middle of a cell of a drawing of few frames, line 0 on top."
+    return 122 + 30 * frame + 15, 20 + 26 * line + 13
+
+
+def test_a_drawing_shows_its_roles_and_what_they_cost():
+    text = schedule_text(SMALL)
+    for step in range(3):
+        image, said = widgets.draw_drawing(text, (4, 1), step, (0, 1))
+        assert f"Step {step} (of 3)" in said and f"{SMALL.step_tokens[step]} tokens in all" in said
+        assert "3 steps for 2 frames" in said and said.endswith("to the finest: 1, 1.")
+        for frame in range(6):
+            for level in (0, 1):
+                x, y = middle(frame, 1 - level)
+                role, there = SMALL.roles[step, level, frame], SMALL.existing[step, level, frame]
+                assert "#{:02x}{:02x}{:02x}".format(*image[y, x]) == STATE_COLOURS[role + 1 if role else int(there)]
+    x, y = middle(4, 0)
+    white, grey = (tuple(bytes.fromhex(colour[1:])) for colour in STATE_COLOURS[:2])
+    for text, colour in ((schedule_text(SMALL), grey), ("ccccdd\n..cc..\n\n....cc\n..ccd.", white)):
+        after = widgets.draw_drawing(text, (4, 1), 0)[0][20 + 52 + 4:]  # the second picture, below the first
+        assert tuple(after[20 + 18 + 9, 122 + 30 * 5 + 15]) == colour  # the fine last frame
+
+
+@pytest.mark.parametrize("text, said", [
+    ("", "No drawing: the drawing of the schedule is empty: give at least one step."),
+    ("cd\nc", "No drawing: step 0 of the drawing has a line of 1 frames, the first line has 2: make all lines equally"),
+    ("cx\ncd", "No drawing: step 0 of the drawing has an unknown letter in 'cx'"),
+    ("cc\ncc", "No plan: steps [0] of the drawing denoise nothing"),
+    ("c.\ncd\n\n.c\ncd", "No plan: step 1 of the drawing looks at level 1 of frame 1 of the chunk (counted from 0), "),
+    ("cd\nc.", "No plan: no step of the drawing makes level 0 of frame 1 of the chunk")])
+def test_the_rule_that_a_drawing_breaks_is_named(text, said):
+    image, line = widgets.draw_drawing(text, (4, 1), 0)
+    assert line.startswith(said) and (image is None) == said.startswith("No drawing")
+    if image is not None:
+        assert re.search(r"\(Step 0 costs (10|6|5|9) tokens\.\)$", line)
+        with pytest.raises(ValueError):
+            schedule_from_text(text, (4, 1))
+
+
+def test_a_click_changes_a_role_and_dragging_paints():
+    face = widgets.Drawing(SMALL)
+
+    def first():
+        return face.text.split("\n\n")[0]
+
+    for line in ("c.cc..", "d.cc..", "..cc.."):
+        point(face, *middle(0, 1))
+        assert first() == f"ccccdd\n{line}"
+    point(face, *middle(0, 1))
+    for frame in (3, 1, 5):  # a fast mouse leaves cells out: they are painted all the same
+        point(face, *middle(frame, 1), first=False)
+    assert first() == "ccccdd\ncccccc"
+    for x, y in ((900, 900), (900, 25), (-50, -9)):  # outside: along the border
+        point(face, x, y, first=False)
+    assert first() == "cccccc\ncccccc"
+    point(face, *middle(0, 2))  # a press below the grid is none, and what follows is none
+    point(face, *middle(0, 0), first=False)
+    assert first() == "cccccc\ncccccc" and "No plan: steps [0] of the drawing denoise nothing" in screen(face)[0]
+
+
+def test_keys_write_a_schedule():
+    face = widgets.Drawing(SMALL)
+    press(face, *["PageDown"] * 3, *["ArrowDown"] * 2, *"dcd", " ", "ArrowLeft", " ", "ArrowUp", ".")
+    assert face.text.split("\n\n")[2] == ".....c\ndc.dcd"
+    press(face, *["ArrowRight"] * 9, "ArrowUp", "c", " ", "PageUp", *["ArrowLeft"] * 9, "c")
+    assert face.text.split("\n\n")[1:] == ["c...cc\n..ccd.", ".....d\ndc.dcd"]
+    assert control(face, "millivid-drawing-step").value == 1
+
+
+def test_buttons_of_a_drawing_and_its_text():
+    face = widgets.Drawing(SMALL)
+    for name in ("before", "after", "insert"):
+        control(face, f"millivid-drawing-{name}").click()
+    assert face.text.split("\n\n")[:3] == [".ccccdd.\n...cc...", "........\n........", ".....cc.\n...ccd.."]
+    step = control(face, "millivid-drawing-step")
+    assert (step.value, step.max) == (1, 3) and "steps [1] of the drawing denoise nothing" in screen(face)[0]
+    for _ in range(4):
+        control(face, "millivid-drawing-remove").click()
+    assert face.text == "" and "No drawing: the drawing of the schedule is empty" in screen(face)[0]
+    control(face, "millivid-drawing-text").value = "cd\nc"
+    assert "make all lines equally long" in screen(face)[0]
+    control(face, "millivid-drawing-text").value = "cd\n.."
+    assert "No plan: no step of the drawing makes level 0 of frame 1" in screen(face)[0]
+    press(face, *["ArrowRight"] * 9, "ArrowDown", "d")
+    assert face.text == "cd\n.d" and "The plan: 1 steps for 1 frames" in screen(face)[0]
+    assert schedule_from_text(face.text, (4, 1)).max_tokens == 6
+
+
+def test_a_large_drawing_is_drawn_on_as_well():
+    face = widgets.Drawing(MILLIVID)
+    cell = 742 // MILLIVID.chunk_frames
+    point(face, 122 + cell * 100 + cell // 2, 20 + 26 * 2 + 13)
+    roles = MILLIVID.roles.copy()
+    roles[0, 0, 100] = 1
+    assert (schedule_text(MILLIVID) != face.text) and (face._roles == roles).all()
+    assert "No plan: step 0 of the drawing looks at level 0 of frame 100" in screen(face)[0]
 
 
 # ---- rollout ---------------------------------------------------------------------------------------------------------
@@ -222,6 +353,28 @@ def test_noise_shows_the_chosen_guess():
     assert screen(face)[0].startswith("At noise level 0.10, without context") and "99.0 dB" in screen(face)[0]
 
 
+def test_guesses_on_the_ring_are_compared_with_the_truth():
+    angle = np.arange(8) * np.pi / 4
+    points, own = np.stack([np.cos(angle), np.sin(angle)], 1), np.arange(16) % 8
+    noisy = np.random.default_rng(0).normal(size=(2, 3, 16, 2))
+    guesses, times = np.broadcast_to(points[own], noisy.shape).copy(), np.array([[.5], [1]]) * (1, 2 / 3, 1 / 3)
+    guesses[1, 0] = .01 * points[own]
+    guesses[1, 2] = -points[own]
+    face = widgets.ring_widget(points, own, noisy, guesses, times)
+    said = {(0, 0): ".50, the guess is 0.00 from the truth on average; 100%", (0, 2): ".17, the guess is 0.00",
+            (1, 0): "1.00, the guess is 0.99 from the truth on average; 100%",
+            (1, 2): "0.33, the guess is 2.00 from the truth on average; 0%"}
+    for (start, step), part in said.items():
+        control(face, "millivid-ring-start").value = start
+        control(face, "millivid-ring-step").value = step
+        text, image = screen(face)
+        assert part in text
+        for number, place in enumerate(guesses[start, step][:8]):
+            x, y = 308 + 4 + 150 + place[0] * 150 / 2.6, 20 + 150 - place[1] * 150 / 2.6  # in the second picture
+            shown = {tuple(image[round(y) + i, round(x) + j]) for i in (-1, 0, 1) for j in (-1, 0, 1)}
+            assert step == 0 and start or tuple(widgets._RING_COLOURS[own[number]]) in shown
+
+
 def test_attention_names_the_frames_that_are_looked_at():
     numbers, painted = np.arange(10, 20), np.arange(17, 20)
     attention, same = np.full((3, 10), .02), np.zeros((3, 10), dtype=bool)
@@ -234,6 +387,27 @@ def test_attention_names_the_frames_that_are_looked_at():
     assert text == "Frame 18 looks most at frame 12 (50%); 50% goes to context frames with the same view."
     blue, orange = ((image == colour).all(-1).any(0) for colour in ((58, 150, 232), (240, 140, 26)))
     assert blue[4 + 2 * 8 + 4] and orange[4 + 8 * 8 + 4]
+
+
+def test_a_painted_frame_is_chosen_by_a_click():
+    numbers, painted = np.arange(40), np.arange(5, 40)
+    face = widgets.attention_widget(np.full((35, 40), .025), numbers, painted, noise_images(40, 8, 8),
+                                    np.zeros((35, 40), dtype=bool))
+    for frame in (0, 15, 16, 34):
+        line, column = divmod(frame, 16)
+        for x, y in ((1, 1), (52, 52)):
+            point(face, 4 + 53 * column + x, 20 + 53 * line + y)
+            text, image = screen(face)
+            assert text.startswith(f"Frame {5 + frame} ")
+        tile = image[20 + 53 * line:20 + 53 * (line + 1), 4 + 53 * column:4 + 53 * (column + 1)]
+        assert (tile[0] == (240, 140, 26)).all() and (tile[:, -1] == (240, 140, 26)).all()
+    for x, y in ((20, 5), (4 + 53 * 3 + 9, 20 + 53 * 2 + 9), (20, 300)):  # above, behind the last one, below
+        point(face, x, y)
+        assert screen(face)[0].startswith("Frame 39 ")
+    for key, frame in (("ArrowRight", 39), ("ArrowLeft", 38), ("ArrowUp", 22), ("ArrowUp", 6), ("ArrowUp", 6),
+                       ("ArrowLeft", 5), ("ArrowLeft", 5), ("ArrowDown", 21), ("ArrowRight", 22)):
+        press(face, key)
+        assert screen(face)[0].startswith(f"Frame {frame} "), key
 
 
 # ---- play ------------------------------------------------------------------------------------------------------------
@@ -297,6 +471,22 @@ def test_buttons_lay_out_a_walk_and_generate_it_once():
     word.value = "L, f f"  # the first step would be through a wall
     control(face, "millivid-play-generate").click()
     assert "after 1 action. Generated frame 1 of 2" in screen(face)[0] and calls == [134, 130]
+
+
+def test_keys_lay_out_a_walk_and_generate_it_once():
+    calls = []
+
+    def model(episode):
+        calls.append(len(episode))
+        return episode.frames
+
+    face = widgets.play_widget(film, {"Model": model}, 128)
+    press(face, "ArrowRight", "ArrowUp", "ArrowUp", "ArrowLeft", "Backspace", "Backspace")
+    assert control(face, "millivid-play-walk").value == "rf" and "4 new frames. Press generate." in screen(face)[0]
+    press(face, "Enter", "Enter")
+    assert "Generated frame 1 of 4" in screen(face)[0] and calls == [132]
+    press(face, *["Backspace"] * 5, "Enter")
+    assert control(face, "millivid-play-walk").value == "" and calls == [132]
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from millivid.pipeline import MINI_EXPERIMENTS
 from millivid.release import write_actions, write_frames
 from millivid.tokenizer import MINI_TOKENIZER, Tokenizer
 from millivid.worlds.doom import DoomWorld
-from millivid.worlds.rooms import RoomWorld
+from millivid.worlds.rooms import PlainRoomWorld, RoomWorld
 
 SHORT = dict(training=2, episodes=2, context=8, generated=16)
 
@@ -53,9 +53,9 @@ def test_an_index_writes_nothing_outside_of_its_folder(key, doom, tokenizer, tmp
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize("name", ["rooms", "doom"])
+@pytest.mark.parametrize("name", ["rooms", "plain", "doom"])
 def test_a_world_offers_walks_and_test_episodes(name, doom, tokenizer, tmp_path):
-    world = doom if name == "doom" else RoomWorld(tmp_path, **SHORT)
+    world = doom if name == "doom" else {"rooms": RoomWorld, "plain": PlainRoomWorld}[name](tmp_path, **SHORT)
     for walks in world.walks(tokenizer, tmp_path / "tokenizer"):
         latents, actions = walks.read(walks.draw(torch.Generator().manual_seed(0), 3, 20))
         pyramid, channels = MINI_TOKENIZER.pyramid, MINI_TOKENIZER.latent_channels
@@ -65,6 +65,19 @@ def test_a_world_offers_walks_and_test_episodes(name, doom, tokenizer, tmp_path)
     frames, actions, seen = world.test_episodes()
     assert frames.shape == (2, 24, 64, 64, 3) and frames.dtype == np.uint8
     assert actions.shape == (2, 24, 6) and seen.shape == (2, 16) and seen.dtype == bool
+
+
+def test_plain_rooms_have_the_same_walks_and_no_patterns(tokenizer, tmp_path):
+    patterned, plain = RoomWorld(**SHORT), PlainRoomWorld(**SHORT)
+    (_, actions, seen), (_, same_actions, same_seen) = patterned.test_episodes(), plain.test_episodes()
+    assert torch.equal(actions, same_actions) and np.array_equal(seen, same_seen)
+    pictures = [[world.test_episodes()[0], world.placed_frames(2)["other_room"],
+                 world.images()(torch.Generator().manual_seed(0), 8, False).numpy(),
+                 world.walks(tokenizer, tmp_path / type(world).__name__)[0].latents.float().numpy()]
+                for world in (patterned, plain)]
+    assert all(not np.array_equal(one, other) for one, other in zip(*pictures))
+    colours = [len(np.unique(world.test_episodes()[0].reshape(-1, 3), axis=0)) for world in (patterned, plain)]
+    assert colours[1] < colours[0]
 
 
 def test_training_held_out_and_test_recordings_are_others(doom):

@@ -44,7 +44,7 @@ from ..tokenizer import MINI_TOKENIZER, encode_frames
 from ..training import MINI_TOKENIZER_TRAINING, MINI_VIDEO_TRAINING, train_tokenizer, train_video
 from ..video import Tokens, relative_coordinates, relative_poses
 from ..worlds.doom import DoomWorld
-from ..worlds.rooms import RoomWorld
+from ..worlds.rooms import PlainRoomWorld, RoomWorld
 
 # %% ../../nbs/22_reproduce.ipynb #6d40140e
 @dataclass(frozen=True)
@@ -67,7 +67,6 @@ def _plain(**settings):
 
 _HIERARCHICAL = _ablation("framepack_hierarchical", frames_per_level=(2, 8, 54), num_frames=2)
 _MIRRORED = _ablation("framepack_mirrored", frames_per_level=(2, 8, 22), denoised_per_level=(2, 4, 16))
-_TWO_SPEEDS = schedule_text(two_speeds_schedule(_MAIN.pyramid.tokens_per_level))
 _UPSCALE = _ablation("rollout_upscale", num_frames=8)
 ROWS = {
     **{name: Row(experiment) for name, experiment in MINI_EXPERIMENTS.items()},  # millivid, framepack, full_resolution
@@ -78,7 +77,7 @@ ROWS = {
     "millivid_cascaded": Row(replace(_MAIN, cascaded=True)),
     "rollout_upscale": Row(_UPSCALE),
     "rollout_upscale_long": Row(_UPSCALE, long=True),
-    "two_speeds": Row(_ablation("own", text=_TWO_SPEEDS)),
+    "two_speeds": Row(_ablation("own", text=schedule_text(two_speeds_schedule(_MAIN.pyramid.tokens_per_level)))),
     "millivid_plain": Row(_plain(), long=True),
     "millivid_pose_head": Row(_plain(pose_head=True), long=True),
 }
@@ -106,7 +105,7 @@ def _four_levels(row):
     return Row(replace(paper, pyramid=pyramid, video=video, extra_budget=budget), row.long)
 
 # %% ../../nbs/22_reproduce.ipynb #28af6a0d
-WORLDS = {"rooms": RoomWorld, "doom": DoomWorld}
+WORLDS = {"rooms": RoomWorld, "plain": PlainRoomWorld, "doom": DoomWorld}
 
 
 def option(default, text, choices=None, least=None, **more):
@@ -131,7 +130,7 @@ class Settings:
     """How much of everything. The defaults are meant for two cores: the first three rows in three quarters of an hour,
     all of them in an evening."""
     tokenizer_steps: int = option(1_800, "training steps of a tokenizer", least=1)
-    world: str = option("rooms", "rooms, or doom: recordings of a game engine (pip install 'millivid[doom]')", WORLDS)
+    world: str = option("rooms", "rooms; plain: no patterns; doom: recordings (pip install 'millivid[doom]')", WORLDS)
     levels: int = option(3, "levels of tokens; 4: the paper's ablations on a quarter of its grid", (3, 4))
     steps: int = option(1_200, "training steps of a model", least=1)
     long_steps: int = option(8_000, "training steps of the rows that are trained longer", least=1)
@@ -153,7 +152,7 @@ class Settings:
 
 
 SHOWN = 4  # every fourth generated frame is kept, for the filmstrips
-QUICK = Settings(tokenizer_steps=400, steps=340, long_steps=1_000, rooms=200, recordings=20, episodes=8)  # rough
+QUICK = Settings(800, "plain", rooms=1_000, recordings=20, episodes=16, generated=128, long_steps=2_400)  # a lab
 
 # %% ../../nbs/22_reproduce.ipynb #folder01
 def _read(path) -> dict:
@@ -185,7 +184,7 @@ class Run:
     def world(self):
         "The world of the settings; what it stores goes into the folder."
         s = self.settings
-        amount = s.rooms if s.world == "rooms" else s.recordings
+        amount = s.recordings if s.world == "doom" else s.rooms
         return WORLDS[s.world](self.root, amount, s.episodes, s.context, s.generated)
 
     def result(self, job: str) -> dict:
@@ -672,8 +671,7 @@ def write_results(
     folder: Path,  # for comparison.json, comparison.md and the figures; comparison_doom.json for the second world
 ):
     "Numbers, tables and figures. Returns the path of the JSON file."
-    names = [each.name for each in dataclasses.fields(Settings)]
-    settings = Settings(**{name: result["settings"][name] for name in names})
+    settings = Settings(**{name: result["settings"][name] for name in asdict(Settings())})
     base = "comparison" + f"_{settings.world}" * (settings.world != "rooms")
     base = Path(folder) / (base + f"_{settings.levels}_levels" * (settings.levels != 3))
     text = json.dumps(result, indent=1, allow_nan=False) + "\n"

@@ -25,7 +25,15 @@ WRONG = {
         "def quality(pipeline, latents, actions, frames, levels):\n"
         "    made = pipeline.generate(latents, actions, 128, 136, num_inference_steps=levels, progress=False)\n"
         "    pictures = decode_latents(pipeline.tokenizer, made[0, 128:136])\n"
-        "    return -10 * np.log10(((pictures - frames[128:136]) ** 2).mean() / 255 ** 2)"],
+        "    return -10 * np.log10(((pictures - frames[128:136]) ** 2).mean() / 255 ** 2)",
+        "def quality(pipeline, latents, actions, frames, levels):\n"
+        "    made = pipeline.generate(latents, actions, 128, 136, num_inference_steps=levels, progress=False)\n"
+        "    pictures = decode_latents(pipeline.tokenizer, made[0, 128:136])\n"
+        "    return -10 * np.log10((((pictures - frames[128:136]) / 255) ** 2).mean())",
+        "def quality(pipeline, latents, actions, frames, levels):\n"  # the mean of eight PSNRs
+        "    made = pipeline.generate(latents, actions, 128, 136, num_inference_steps=levels, progress=False)\n"
+        "    error = decode_latents(pipeline.tokenizer, made[0, 128:136]).astype(float) - frames[128:136]\n"
+        "    return (-10 * np.log10((error ** 2).mean((1, 2, 3)) / 255 ** 2)).mean()"],
     "check_rollout_mistakes": [
         LOOP.format(**RIGHT | dict(gathered="start - schedule.context_frames")),
         LOOP.format(**RIGHT | dict(noise="torch.randn(tokens.values.shape, generator=generator)")),
@@ -38,7 +46,11 @@ WRONG = {
         "    return lambda *shape: sources[0 if next(calls) % steps else 1](*shape)",
         "def sketch_noise(sketch, detail, steps):\n"
         "    calls = itertools.count()\n"
-        "    return lambda *shape: VideoNoise([detail if next(calls) % steps else sketch])(*shape)"],
+        "    return lambda *shape: VideoNoise([detail if next(calls) % steps else sketch])(*shape)",
+        "calls = itertools.count()\n"  # one counter for all callables
+        "def sketch_noise(sketch, detail, steps):\n"
+        "    sources = VideoNoise([sketch]), VideoNoise([detail])\n"
+        "    return lambda *shape: sources[1 if next(calls) % steps else 0](*shape)"],
     "check_rollout_plan": [
         "def plan(): return millivid_schedule((4, 16, 32), 64)",
         "def plan(): return full_resolution_schedule(16)",

@@ -16,11 +16,25 @@ EQUAL = "chosen = [places[i] for i in torch.randint(len(places), (count,), gener
 BY_VIDEO = '''ends = [len(frames) - num_frames + 1 for frames in self.latents]
         chosen = [(video, int(torch.randint(ends[video], (1,), generator=generator)))
                   for video in (long[i] for i in torch.randint(len(long), (count,), generator=generator))]'''
+LENGTHS = "torch.tensor([float(len(self.latents[video])) for video in long])"
+BY_LENGTH = BY_VIDEO.replace("torch.randint(len(long), (count,)", f"torch.multinomial({LENGTHS}, count, True")
+ADAM = '''def read_out(numbers, colours, new_numbers):
+    torch.manual_seed(0)
+    model = {model}
+    optimizer = torch.optim.Adam(model.parameters(), .01)
+    for _ in range(300):
+        (model(numbers) - colours).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return model(new_numbers)'''
+NETWORK = "torch.nn.Sequential(torch.nn.Linear(numbers.shape[1], 64), torch.nn.GELU(), torch.nn.Linear(64, 3))"
 
 WRONG = {
     "check_data_steps": [
         "def step_probabilities(levels): return np.full(len(levels), 1 / len(levels))",
-        "def step_probabilities(levels): return np.array([1 / levels.count(level) for level in levels])"],
+        "def step_probabilities(levels): return np.array([1 / levels.count(level) for level in levels])",
+        "def step_probabilities(levels):\n"
+        "    return np.array([1 / levels.count(level) / (max(levels) + 1) for level in levels])"],
     "check_data_paint": [
         "@torch.no_grad()\n"
         "def paint_quality(tokenizer, config):\n"
@@ -38,9 +52,11 @@ WRONG = {
         "    return action_rows(np.repeat(moves, frames_per_action), frames_per_action)[:frames]"],
     "check_data_recordings": [
         CLIPS.format(more="+ 1", chosen=BY_VIDEO, shift=0),
+        CLIPS.format(more="+ 1", chosen=BY_LENGTH, shift=0),
         CLIPS.format(more="", chosen=EQUAL, shift=0),
         CLIPS.format(more="", chosen=EQUAL, shift=1),
         CLIPS.format(more="+ 1", chosen=EQUAL.replace(", generator=generator", ""), shift=0)],
     "check_data_read_out": [
         "def read_out(numbers, colours, new_numbers): return colours.mean(0).expand(len(new_numbers), -1)",
-        "def read_out(numbers, colours, new_numbers): return colours[:len(new_numbers)]"]}
+        "def read_out(numbers, colours, new_numbers): return colours[:len(new_numbers)]",
+        ADAM.format(model=NETWORK), ADAM.format(model="torch.nn.Linear(numbers.shape[1], 3)")]}

@@ -1,3 +1,11 @@
+LOOK_UP = '''def look_up(frames, actions):
+    poses = {poses}
+    known = {known}
+    return frames[[known.get(tuple(pose), len(frames) - 1) for pose in poses[len(frames):].tolist()]]'''
+NEWEST = "{tuple(pose): number for number, pose in enumerate(poses[:len(frames)].tolist())}"
+OLDEST = "{tuple(pose): number for number, pose in reversed([*enumerate(poses[:len(frames)].tolist())])}"
+CLOSED = "torch.cat([(2 * actions[:, 1:3]).round(), (actions[:, 4:5] / torch.pi * 4).round() % 8], 1)"
+
 WRONG = {
     "check_evaluation_grey_levels": [
         "def grey_levels(decibels): return 10 ** (-decibels / 20)",
@@ -12,7 +20,10 @@ WRONG = {
         "def look_up(frames, actions):\n"
         "    poses = actions[:, [1, 2, 4]]\n"
         "    apart = (poses[len(frames):, None] - poses[None, :len(frames)]).square().sum(-1)\n"
-        "    return frames[apart.argmin(1).numpy()]"],
+        "    return frames[apart.argmin(1).numpy()]",
+        LOOK_UP.format(poses="actions[:, [1, 2, 4]]", known=NEWEST),
+        LOOK_UP.format(poses="(10 * actions[:, [1, 2, 4]]).round()", known=NEWEST),
+        LOOK_UP.format(poses=CLOSED, known=OLDEST)],
     "check_evaluation_lead": [
         "def lead(one, two, chosen):\n"
         "    low, high = np.percentile((one - two).mean(axis=1), [2.5, 97.5])\n"
@@ -32,6 +43,12 @@ WRONG = {
         "def influence(pipeline, latents, other, actions, start, recent, new):\n"
         "    one, two = (pipeline.generate(past, actions, start, start + new, progress=False)[:, start:]\n"
         "                for past in (latents, other))\n"
+        "    return float((one - two).square().mean())",
+        "def influence(pipeline, latents, other, actions, start, recent, new):\n"
+        "    finest, make = pipeline.experiment.pyramid.level_slice(0), pipeline.generate\n"
+        "    one = make(latents, actions, start, start + new, progress=False)[:, start:, finest]\n"
+        "    latents[:, :start - recent] = other[:, :start - recent]\n"
+        "    two = make(latents, actions, start, start + new, progress=False)[:, start:, finest]\n"
         "    return float((one - two).square().mean())"],
     "check_evaluation_own_metric": [
         "from millivid.evaluation import frame_psnr as own_metric",

@@ -33,7 +33,17 @@ WRONG = {
         "    ahead = np.array(result['curves'][row]['psnr']) - np.array(result['curves']['average_room']['psnr'])\n"
         "    back = experiment_of(result['models'][row]).context_frames\n"
         "    slope, intercept = np.polyfit(np.arange(1, len(ahead) + 1)[back:], ahead[back:], 1)\n"
-        "    return -intercept / slope"],
+        "    return -intercept / slope if slope * back + slope + intercept > 0 else 0",
+        "def until_fog(result, row):\n"
+        "    ahead = np.array(result['curves'][row]['psnr']) - np.array(result['curves']['average_room']['psnr'])\n"
+        "    back = experiment_of(result['models'][row]).context_frames\n"
+        "    slope, intercept = np.polyfit(np.arange(1, len(ahead) + 1)[back:], ahead[back:], 1)\n"
+        "    return -intercept / slope if slope < 0 else np.inf",
+        "def until_fog(result, row):\n"
+        "    ahead = np.array(result['curves'][row]['psnr']) - np.array(result['curves']['average_room']['psnr'])\n"
+        "    back = experiment_of(result['models'][row]).context_frames\n"
+        "    slope, intercept = np.polyfit(np.arange(1, len(ahead) + 1)[back:], ahead[back:], 1)\n"
+        "    return max(-intercept / slope, 0)"],
     "check_results_row": [
         "def row(pipeline, tokenizer, frames, actions, context):\n"
         "    latents = torch.stack([encode_frames(tokenizer, video) for video in frames])\n"
@@ -58,4 +68,8 @@ WRONG = {
         "    made = (pipeline.generate(latents, actions, first, end, progress=False)\n"
         "            for first in (end - last, start))\n"
         "    return tuple(float((video[:, late, finest] - latents[:, late, finest]).square().mean())\n"
-        "                 for video in made)"]}
+        "                 for video in made)",
+        "def drift(pipeline, latents, actions, start, end, last):\n"
+        "    made = (pipeline.generate(latents, actions, first, end, progress=False)\n"
+        "            for first in (start, end - last))\n"
+        "    return tuple(float((video - latents)[:, end - last:end].square().mean()) for video in made)"]}

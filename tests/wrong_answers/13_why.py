@@ -6,7 +6,11 @@ WRONG = {
         "def levels_add(result, row, horizon):\n"
         "    levels = result['levels'][row], result['levels']['autoencoded']\n"
         "    return [tuple(each[b][horizon] - each[a][horizon] for each in levels)\n"
-        "            for a, b in (('2', '1'), ('1', '0'))]"],
+        "            for a, b in (('2', '1'), ('1', '0'))]",
+        "def levels_add(result, row, horizon):\n"  # always the long horizon
+        "    levels = sorted(result['levels'][row], key=int, reverse=True)\n"
+        "    return [tuple(result['levels'][each][b]['long'] - result['levels'][each][a]['long']\n"
+        "                  for each in (row, 'autoencoded')) for a, b in zip(levels, levels[1:])]"],
     "check_why_answer": [
         "def answer(probabilities):\n"
         "    angle = probabilities.argmax() * np.pi / 4\n"
@@ -31,6 +35,10 @@ WRONG = {
         "    return ((actions == 1).float() - (actions == 2).float()).cumsum(1)[..., None]",
         "def features(actions):\n"
         "    turns = ((actions == 1).int() - (actions == 2).int()).flip(1).cumsum(1).flip(1)\n"
+        "    return torch.stack([(turns * torch.pi / 4).cos(), (turns * torch.pi / 4).sin()], dim=-1)",
+        "def features(actions):\n"  # without this frame's turn
+        "    turn = (actions == 1).int() - (actions == 2).int()\n"
+        "    turns = turn.cumsum(1) - turn\n"
         "    return torch.stack([(turns * torch.pi / 4).cos(), (turns * torch.pi / 4).sin()], dim=-1)"],
     "check_why_true_plan": [
         "def error_given(pipeline, latents, actions, start, end, level):\n"
@@ -40,6 +48,13 @@ WRONG = {
         "def error_given(pipeline, latents, actions, start, end, level):\n"
         "    pyramid = pipeline.experiment.pyramid\n"
         "    part = pyramid.level_slice(min(level, 2))\n"
+        "    def follow(step, chunk, video): video[:, start:end, part] = latents[:, start:end, part]\n"
+        "    made = pipeline.generate(latents, actions, start, end, progress=False, on_step=follow)\n"
+        "    finest = pyramid.level_slice(0)\n"
+        "    return float((made[:, start:, finest] - latents[:, start:end, finest]).square().mean())",
+        "def error_given(pipeline, latents, actions, start, end, level):\n"  # the level alone, not the coarser ones
+        "    pyramid = pipeline.experiment.pyramid\n"
+        "    part = pyramid.level_slice(level) if level < 3 else slice(0)\n"
         "    def follow(step, chunk, video): video[:, start:end, part] = latents[:, start:end, part]\n"
         "    made = pipeline.generate(latents, actions, start, end, progress=False, on_step=follow)\n"
         "    finest = pyramid.level_slice(0)\n"

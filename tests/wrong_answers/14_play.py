@@ -8,7 +8,13 @@ WRONG = {
         "def first_changed(schedule, frame): return 0",
         "def first_changed(schedule, frame): return frame // 2 * 2",
         "def first_changed(schedule, frame):\n"  # right for MilliVid, not for upscaling
-        "    return frame // 32 * 32"],
+        "    return frame // 32 * 32",
+        "def first_changed(schedule, frame): return frame - frame % schedule.finished_frames",
+        "def first_changed(schedule, frame):\n"  # of the first step that holds the frame, not of what it has seen
+        "    chunk, place = divmod(frame, schedule.finished_frames)\n"
+        "    past = schedule.context_frames\n"
+        "    first = next(roles for roles in schedule.roles if roles[:, past + place].any())\n"
+        "    return chunk * schedule.finished_frames + int((first == DENOISED).any(0)[past:].argmax())"],
     "check_play_invented": [
         "def invented(pipeline, latents, rows, start, end, seeds):\n"
         "    made = pipeline.generate(latents[None], rows[None], start, end, progress=False)\n"
