@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['MINI_TOKENIZER_TRAINING', 'MINI_VIDEO_TRAINING', 'PAPER_TRAINING', 'TrainingConfig', 'learning_rate_factor',
-           'check_training_config', 'orthogonalise', 'Muon', 'Optimizers', 'step_generator', 'Batches', 'train',
-           'tokenizer_batch', 'train_tokenizer', 'draw_noise', 'video_loss', 'framepack_loss', 'video_batch',
-           'framepack_batch', 'video_task', 'train_video', 'check_finite', 'training_folder', 'save_checkpoint',
-           'resume', 'read_checkpoint', 'check_settings', 'keep_experiment']
+           'check_training_config', 'orthogonalise', 'Optimizers', 'step_generator', 'Batches', 'train',
+           'tokenizer_batch', 'train_tokenizer', 'draw_noise', 'video_loss', 'video_batch', 'video_task', 'train_video',
+           'Muon', 'framepack_loss', 'framepack_batch', 'check_finite', 'training_folder', 'save_checkpoint', 'resume',
+           'read_checkpoint', 'check_settings', 'keep_experiment']
 
 # %% ../nbs/10_training.ipynb #1e2a0921
 import contextlib
@@ -87,24 +87,9 @@ def orthogonalise(gradient: torch.Tensor, rounds: int = 5) -> torch.Tensor:
     "Newton-Schulz iteration: a matrix U S V' becomes nearly U V' (Jordan et al. 2024, whose coefficients these are)."
     x = (gradient if gradient.shape[0] <= gradient.shape[1] else gradient.T) / gradient.norm().clamp(min=1e-7)
     for _ in range(rounds):
-        x = 3.4445 * x + (-4.7750 * (a := x @ x.T) + 2.0315 * a @ a) @ x
+        square = x @ x.T
+        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
     return x if x.shape == gradient.shape else x.T
-
-# %% ../nbs/10_training.ipynb #0a8ffee7
-class Muon(torch.optim.Muon):
-    "PyTorch's Muon with Nesterov momentum; in float32 where the device emulates bfloat16, which is far slower."
-
-    @torch.no_grad()
-    def step(self):
-        "One update of all weights that have a gradient."
-        group = self.param_groups[0]
-        if bfloat16_is_fast(group["params"][0].device):
-            return super().step()
-        for weight in (weight for weight in group["params"] if weight.grad is not None):
-            mean = self.state[weight].setdefault("momentum_buffer", torch.zeros_like(weight))
-            update = weight.grad.lerp(mean.lerp_(weight.grad, 1 - group["momentum"]), group["momentum"])
-            length = group["lr"] * .2 * max(weight.shape) ** .5
-            weight.mul_(1 - group["lr"] * group["weight_decay"]).sub_(length * orthogonalise(update))
 
 # %% ../nbs/10_training.ipynb #a22c005a
 class Optimizers:
@@ -183,6 +168,8 @@ def train(
         device, optimizers = next(model.parameters()).device, Optimizers(model, config)
         precision = torch.autocast(device.type, torch.bfloat16, enabled=config.autocast and bfloat16_is_fast(device))
         history, start = resume(folder, model, optimizers, config)
+        # an item is a whole batch already, so the loader must not make batches of items; and instead of shuffling it
+        # asks for the items `start`, `start` + 1, ...: after an interruption exactly those that were not used
         loader = DataLoader(Batches(batches, config.seed), batch_size=None, sampler=range(start, config.steps),
                             num_workers=config.num_workers, collate_fn=tuple, generator=torch.Generator())
         bar = tqdm(loader, initial=start, total=config.steps, unit="step", disable=not progress, mininterval=1)
@@ -256,41 +243,11 @@ def video_loss(model, tokens: Tokens, eps, t, conditional, shift=1.):
     loss = diffusion_loss(predict, tokens.values, tokens.is_target, eps, t, conditional, shift)
     return loss + pose_error if model.training else loss  # the held-out loss is the same for all models
 
-# %% ../nbs/10_training.ipynb #8d8a3d7a
-def framepack_loss(model, grid, actions, eps, t, conditional, shift=1.):
-    """The training loss of a FramePackModel on clips: grid (batch, frames, channels, rows, columns), context first.
-
-    Without context, its frames are pure noise, but the actions stay (as in the release).
-    """
-    shape, context, x, pose_error = grid.shape[2:], model.context_frames, grid.flatten(2), 0.
-    is_target = torch.arange(x.shape[1], device=x.device).expand(len(x), -1) >= context
-
-    def predict(x_t, t, conditional):
-        nonlocal pose_error
-        v, pose_error = model(x_t.unflatten(2, shape), t, actions, with_pose_error=True)
-        return torch.cat([torch.zeros_like(x_t[:, :context]), v.flatten(2).to(x_t.dtype)], dim=1)
-
-    loss = diffusion_loss(predict, x, is_target, eps, t, conditional, shift)
-    return loss + pose_error if model.training else loss
-
-# %% ../nbs/10_training.ipynb #d8079fe8
-PAPER_TRAINING = {"autoencoder": TrainingConfig(steps=128_000, batch_size=224), "main": TrainingConfig(),
-                  "ablation": TrainingConfig(steps=256_000)}
-
 # %% ../nbs/10_training.ipynb #3a4fed86
 def video_batch(sampler: StepSampler, count: int, generator):
     "Tokens of schedule steps, and their noise: the arguments of `video_loss`."
     tokens = sampler(generator, count)
     return tokens, *draw_noise(tokens.values, generator)
-
-
-def framepack_batch(clips: Clips, experiment: Experiment, count: int, generator):
-    "Clips of whole frames, and their noise: the arguments of `framepack_loss`."
-    pyramid, frames = experiment.pyramid, experiment.context_frames + experiment.video.framepack_denoised
-    latents, actions = clips.read(clips.draw(generator, count, frames))
-    grid = rearrange(latents[:, :, pyramid.level_slice(0)], "b f (row column) c -> b f c row column",
-                     row=pyramid.grid_shape(0)[0])
-    return grid, actions, *draw_noise(grid.flatten(2), generator)
 
 
 def video_task(experiment: Experiment, clips: Clips, count: int):
@@ -326,6 +283,52 @@ def train_video(
         return {"loss": sum(losses) / len(losses)}
 
     return model, train(model, loss, batches, training, folder, held_out_loss, progress)
+
+# %% ../nbs/10_training.ipynb #0a8ffee7
+class Muon(torch.optim.Muon):
+    "PyTorch's Muon with Nesterov momentum; in float32 where the device emulates bfloat16, which is far slower."
+
+    @torch.no_grad()
+    def step(self):
+        "One update of all weights that have a gradient."
+        group = self.param_groups[0]
+        if bfloat16_is_fast(group["params"][0].device):
+            return super().step()
+        for weight in (weight for weight in group["params"] if weight.grad is not None):
+            mean = self.state[weight].setdefault("momentum_buffer", torch.zeros_like(weight))
+            update = weight.grad.lerp(mean.lerp_(weight.grad, 1 - group["momentum"]), group["momentum"])
+            length = group["lr"] * .2 * max(weight.shape) ** .5
+            weight.mul_(1 - group["lr"] * group["weight_decay"]).sub_(length * orthogonalise(update))
+
+# %% ../nbs/10_training.ipynb #8d8a3d7a
+def framepack_loss(model, grid, actions, eps, t, conditional, shift=1.):
+    """The training loss of a FramePackModel on clips: grid (batch, frames, channels, rows, columns), context first.
+
+    Without context, its frames are pure noise, but the actions stay (as in the release).
+    """
+    shape, context, x, pose_error = grid.shape[2:], model.context_frames, grid.flatten(2), 0.
+    is_target = torch.arange(x.shape[1], device=x.device).expand(len(x), -1) >= context
+
+    def predict(x_t, t, conditional):
+        nonlocal pose_error
+        v, pose_error = model(x_t.unflatten(2, shape), t, actions, with_pose_error=True)
+        return torch.cat([torch.zeros_like(x_t[:, :context]), v.flatten(2).to(x_t.dtype)], dim=1)
+
+    loss = diffusion_loss(predict, x, is_target, eps, t, conditional, shift)
+    return loss + pose_error if model.training else loss
+
+# %% ../nbs/10_training.ipynb #aa08999b
+def framepack_batch(clips: Clips, experiment: Experiment, count: int, generator):
+    "Clips of whole frames, and their noise: the arguments of `framepack_loss`."
+    pyramid, frames = experiment.pyramid, experiment.context_frames + experiment.video.framepack_denoised
+    latents, actions = clips.read(clips.draw(generator, count, frames))
+    grid = rearrange(latents[:, :, pyramid.level_slice(0)], "b f (row column) c -> b f c row column",
+                     row=pyramid.grid_shape(0)[0])
+    return grid, actions, *draw_noise(grid.flatten(2), generator)
+
+# %% ../nbs/10_training.ipynb #d8079fe8
+PAPER_TRAINING = {"autoencoder": TrainingConfig(steps=128_000, batch_size=224), "main": TrainingConfig(),
+                  "ablation": TrainingConfig(steps=256_000)}
 
 # %% ../nbs/10_training.ipynb #a3dd5b61
 def check_finite(step: int, config: TrainingConfig, values: dict):

@@ -214,7 +214,7 @@ SLIDES = {
     ],
     "14_play": [
         ("e1000003", "What does a frame lose", "One token, sixteen", "With four tokens"),
-        ("e1000006", "With the context, one", "Without the context, the guess"),
+        ("e1000006", "With the context, one", "But this context", "Without the context, the guess"),
         ("e1000009", "Watch MilliVid go"),
         ("e1000015", "The first step decides", "The other twenty"),
         ("e1000018", "In that first step", "A dot marks"),

@@ -365,7 +365,7 @@ class RoomWalks:
     ):
         self.config, seeds = config, list(seeds)
         device = next(tokenizer.parameters()).device
-        fast = bfloat16_is_fast(device)
+        fast = bfloat16_is_fast(device)  # numbers of 16 bits, as in training
         weights = b"".join(value.cpu().numpy().tobytes() for value in tokenizer.state_dict().values())
         made_from = hashlib.sha256(weights + repr((seeds, config, fast)).encode()).hexdigest()
         self.latents = cached_latents(cache, made_from)
