@@ -61,6 +61,7 @@ def lab(tmp_path_factory):
         server.wait()
 
 
+ERROR = ".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error']"
 PROMPTS = """() => [...document.querySelectorAll(".jp-InputPrompt")].map(each => each.textContent.trim())
              .filter(each => each.startsWith("["))"""  # of the cells with code: [ ] new, [*] waits or runs, [7] has run
 
@@ -74,7 +75,8 @@ def opened(browser, address, name):
     idle.wait_for()
     quiet_since, end = 0, time.time() + 240
     while not any(map(str.isdigit, (prompts := page.evaluate(PROMPTS))[-1])):
-        assert time.time() < end, f"{name} does not run to its end: {prompts}"
+        errors = page.locator(ERROR).all_text_contents()
+        assert not errors and time.time() < end, f"{name} does not run to its end: {prompts} {errors}"
         if any("*" in prompt for prompt in prompts):
             quiet_since = time.time()
         elif time.time() > quiet_since + 10:  # nothing runs: "Run All" is lost where the kernel is slow to start
@@ -111,7 +113,7 @@ def lesson(browser, lab):
 @pytest.mark.parametrize("name", ["05_diffusion", "06_schedule"])
 def test_a_lesson_runs_and_keeps_its_solutions_folded(name, lesson):
     page = lesson(name)
-    assert page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error']").count() == 0
+    assert page.locator(ERROR).count() == 0
     pictures = page.locator(".jp-OutputArea img")
     assert pictures.count() > 3
     assert all(pictures.nth(i).get_attribute("alt") for i in range(pictures.count()))

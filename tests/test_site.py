@@ -17,6 +17,8 @@ from urllib.parse import unquote
 import pytest
 import yaml
 
+from millivid.cli import COMMANDS
+
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted(path.name for path in (ROOT / "nbs").glob("*.ipynb"))
 LESSONS = [name for name in NOTEBOOKS if re.match("0[1-9]|1", name)]
@@ -51,7 +53,15 @@ def test_every_lesson_can_be_run_elsewhere():
         assert first.strip() == f"# {title}"
         assert colab == f"https://colab.research.google.com/github/{where}/blob/{site['branch']}/nbs/{name}"
         assert unquote(binder) == f"https://mybinder.org/v2/gh/{where}/{site['branch']}?labpath=nbs/{name}"
-    assert f"`!git clone {site['git_url']} && pip install ./{site['repo']}`" in text
+    install = f"`!git clone {site['git_url']} && pip install ./{site['repo']} torchmetrics`"
+    assert f"{install} and `%cd {site['repo']}/nbs`" in text
+
+
+def test_the_commands_of_readme_are_there():
+    text, makefile = (ROOT / "README.md").read_text(), (ROOT / "Makefile").read_text()
+    targets = {*re.findall(r"^make (\w+)", text, re.M), *re.findall(r"`make (\w+)", text)}
+    assert {"demo", "test", "lab", "reproduce"} <= targets <= {*re.findall(r"^(\w+):", makefile, re.M)}
+    assert {*re.findall(r"`millivid (\w+)", text)} <= COMMANDS.keys()
 
 
 def test_another_repository_gets_other_addresses():

@@ -45,13 +45,11 @@ def format_comparison(
 ) -> str:
     "One metric of the rows as Markdown: mean and 95% interval per horizon, and the share at the long horizon."
     spans, lines = result["settings"]["horizons"], []
-    if digits is None:
-        digits = 1 if metric.startswith(("psnr", "consistency", "fid", "fvd", "matches")) else 2
+    digits = digits or (1 if metric.startswith(("psnr", "consistency", "fid", "fvd", "matches")) else 2)
     for name in rows or result["rows"]:
         if metric in result["rows"][name]:
             share = result["share"][name].get(metric, {}).get("long")
-            values = result["rows"][name][metric]
-            lines.append([row_title(name), *(number(values[horizon], digits) for horizon in spans),
+            lines.append([row_title(name), *(number(result["rows"][name][metric][span], digits) for span in spans),
                           "" if share is None else f"{share:.2f}"])
     names = (f"{name} ({first}-{last})" for name, (first, last) in spans.items())
     return markdown_table([metric_title(metric), *names, "share, long"], lines)
@@ -69,10 +67,9 @@ def format_levels(result: dict, horizon: str = "long") -> str:
     "PSNR of the frames drawn from each level alone at one horizon, coarsest first, as Markdown."
     levels = sorted({int(level) for quality in result["levels"].values() for level in quality}, reverse=True)
 
-    def cells(quality):
-        return [f"{quality[str(level)][horizon]:.1f}" if str(level) in quality else "-" for level in levels]
     return markdown_table([f"PSNR in dB, {horizon} horizon, drawn from", *(f"level {level}" for level in levels)],
-                          [[row_title(name), *cells(quality)] for name, quality in result["levels"].items()])
+                          [[row_title(name), *(f"{quality[str(level)][horizon]:.1f}" if str(level) in quality else "-"
+                                               for level in levels)] for name, quality in result["levels"].items()])
 
 
 def format_plans(result: dict, horizon: str = "long") -> str:
@@ -96,9 +93,8 @@ def format_plan_gains(result: dict) -> str:
                  "refinement_first": f"refined by {two} instead of {one}, plan of {one}",
                  "refinement_second": f"refined by {two} instead of {one}, plan of {two}",
                  "refinement_truth": f"refined by {two} instead of {one}, true plan"}
-        longer = " (trained longer)" * name.endswith("_long")
-        lines += [[text + longer, *(number(plans["gains"][gain][horizon]) for horizon in spans)]
-                  for gain, text in words.items()]
+        lines += [[text + " (trained longer)" * name.endswith("_long"),
+                   *(number(plans["gains"][gain][span]) for span in spans)] for gain, text in words.items()]
     return markdown_table(["gain in dB", *spans], lines)
 
 
@@ -112,10 +108,9 @@ def format_models(result: dict) -> str:
     "What each model is, what its training took, and its diagnosis with true context, as Markdown."
     lines = []
     for name, model in result["models"].items():
-        predicted = experiment_of(model).predicted_tokens
-        minutes = sum(result["seconds"][name].values()) / 60
-        lines.append([row_title(name), f"{model['tokens_per_step']}", f"{predicted:.0f}", f"{model['steps']:,}",
-                      f"{minutes:.0f}", f"{model['held_out_loss']:.4f}",
+        lines.append([row_title(name), f"{model['tokens_per_step']}", f"{experiment_of(model).predicted_tokens:.0f}",
+                      f"{model['steps']:,}", f"{sum(result['seconds'][name].values()) / 60:.0f}",
+                      f"{model['held_out_loss']:.4f}",
                       *("-" if error is None else f"{error:.3f}" for error in result["diagnosis"][name].values())])
     return markdown_table(["", "tokens a step", "of these predicted", "steps of training", "minutes of one core",
                            "held-out loss", "error going forward", "error on turns", "error behind"], lines)

@@ -432,7 +432,7 @@ class RoomWorld:
 
     config = WorldConfig()
     frames_per_action = config.frames_per_action
-    first = 451  # number of the first test episode: the running example when the kept table was made
+    first = 451  # number of the first test episode, as in the table of the lesson Results
 
     def __init__(
         self,

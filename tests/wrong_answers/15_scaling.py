@@ -12,7 +12,9 @@ WRONG = {
         "    numbers = 2 * config.depth * config.width * tokens_per_frame\n"
         "    return int(gigabytes * 2 ** 30 // (numbers * bytes_per_number))",
         "def cached_frames(config, tokens_per_frame, gigabytes, bytes_per_number=2):\n"  # one byte a number
-        "    return int(gigabytes * 1e9 // (2 * config.depth * config.width * tokens_per_frame))"],
+        "    return int(gigabytes * 1e9 // (2 * config.depth * config.width * tokens_per_frame))",
+        "def cached_frames(config, tokens_per_frame, gigabytes, bytes_per_number=2):\n"  # always two bytes
+        "    return int(gigabytes * 1e9 // (4 * config.depth * config.width * tokens_per_frame))"],
     "check_scaling_training": [
         "def training_passes(block, x, rows): return 3.",
         "def training_passes(block, x, rows):\n"
