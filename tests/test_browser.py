@@ -73,13 +73,14 @@ def opened(browser, address, name):
     page.goto(f"{address}/lab/tree/{name}.ipynb?reset")
     idle = page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook-ExecutionIndicator[data-status=idle]")
     idle.wait_for()
+    page.locator(".jp-InputPrompt").last.wait_for()  # the kernel may be idle before there is a cell
     quiet_since, end = 0, time.time() + 240
-    while not any(map(str.isdigit, (prompts := page.evaluate(PROMPTS))[-1])):
+    while not any(map(str.isdigit, (prompts := page.evaluate(PROMPTS) or [""])[-1])):
         errors = page.locator(ERROR).all_text_contents()
         assert not errors and time.time() < end, f"{name} does not run to its end: {prompts} {errors}"
         if any("*" in prompt for prompt in prompts):
             quiet_since = time.time()
-        elif time.time() > quiet_since + 10:  # nothing runs: "Run All" is lost where the kernel is slow to start
+        elif time.time() > quiet_since + 10:  # nothing runs: "Run All" was lost, or is to be clicked now
             time.sleep(1.5)
             page.locator('.lm-MenuBar-itemLabel:text-is("Run")').click()
             page.locator(':text-is("Run All Cells")').first.click()

@@ -45,7 +45,8 @@ def format_comparison(
 ) -> str:
     "One metric of the rows as Markdown: mean and 95% interval per horizon, and the share at the long horizon."
     spans, lines = result["settings"]["horizons"], []
-    digits = digits or (1 if metric.startswith(("psnr", "consistency", "fid", "fvd", "matches")) else 2)
+    if digits is None:
+        digits = 1 if metric.startswith(("psnr", "consistency", "fid", "fvd", "matches")) else 2
     for name in rows or result["rows"]:
         if metric in result["rows"][name]:
             share = result["share"][name].get(metric, {}).get("long")
@@ -100,8 +101,7 @@ def format_plan_gains(result: dict) -> str:
 
 def experiment_of(model: dict) -> Experiment:
     "The experiment of one of result['models']. (guidance_scale was called guidance in version 0.1.)"
-    renamed = {"guidance": "guidance_scale"}
-    return Experiment(**{renamed.get(name, name): value for name, value in model["experiment"].items()})
+    return Experiment(**{{"guidance": "guidance_scale"}.get(name, name): x for name, x in model["experiment"].items()})
 
 
 def format_models(result: dict) -> str:
