@@ -95,6 +95,27 @@ def test_the_readme_counts_what_the_defaults_say():
     assert list(ROWS)[:len(MAIN_ROWS)] == list(MAIN_ROWS) == list(MINI_EXPERIMENTS)
 
 
+SEEDED = ("millivid_long", "framepack_long", "full_resolution_long", "rollout_upscale_long")
+
+
+def test_every_seed_gives_the_same_answer():
+    assert RESULT["seed_numbers"] == {name: [0, 1, 2] for name in RESULT["seed_numbers"]}
+    means = {name: {span: np.array(RESULT["seeds"][name]["psnr"][span]) for span in ("short", "long")}
+             for name in SEEDED}
+    for name, spans in means.items():
+        assert all(spans[span][0] == RESULT["rows"][name]["psnr"][span]["mean"] for span in spans)
+    ours = means["millivid_long"]["long"]
+    leads = {name: ours - means[name]["long"] for name in SEEDED[1:]}
+    assert leads["framepack_long"].min() > 8 and leads["full_resolution_long"].min() > 8
+    both = np.concatenate([leads["framepack_long"], leads["full_resolution_long"]])
+    behind = -leads["rollout_upscale_long"]
+    spread = {name: f"{np.ptp(spans['long']):.1f}".lstrip("0") for name, spans in means.items()}
+    assert_says(prose("12_results"), f"differ by {spread['millivid_long']} dB at the long horizon",
+                f"differ by {spread['framepack_long']} dB, more than its interval",
+                f"stays {both.min():.1f} to {both.max():.1f} dB ahead of both baselines, and {behind.min():.1f} to "
+                f"{behind.max():.1f} dB behind upscaling")
+
+
 def test_the_example_of_the_readme_is_as_it_says():
     code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[1]
     names = {}
