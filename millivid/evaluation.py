@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['METRICS', 'horizons', 'frame_psnr', 'random_frames', 'random_context_frames', 'average_context_frames',
-           'decode_videos', 'bound_videos', 'compare', 'psnr_table', 'markdown_table', 'format_table',
+           'decode_videos', 'nearest_poses', 'bound_videos', 'compare', 'psnr_table', 'markdown_table', 'format_table',
            'frame_consistency', 'bootstrap_interval', 'diagnose', 'frame_ssim', 'frame_lpips', 'frame_dino',
            'frame_matches', 'set_fid', 'set_fvd', 'Metric']
 
@@ -72,16 +72,32 @@ def decode_videos(tokenizer, latents, level: int = 0) -> np.ndarray:
     return decode_latents(tokenizer, tokens.flatten(0, 1), level).reshape(*tokens.shape[:2], *pyramid.image_shape, 3)
 
 
+def nearest_poses(
+    actions: torch.Tensor,  # (episodes, frames, 6), as `action_rows` makes them
+    context: int,  # frames that are given
+) -> np.ndarray:
+    """For each frame the context frame with the nearest pose: the number of its frame, int (episodes, frames).
+
+    One move is as far as a quarter turn. Of several equally near frames it is the oldest.
+    """
+    x, y, yaw = (actions[..., place].double().numpy() for place in (1, 2, 4))
+    moved = np.hypot(*(part[:, :, None] - part[:, None, :context] for part in (x, y)))
+    turned = np.abs((yaw[:, :, None] - yaw[:, None, :context] + np.pi) % (2 * np.pi) - np.pi) / (np.pi / 2)
+    return (moved + turned).round(4).argmin(2)
+
+
 def bound_videos(
     tokenizer,
     truth: np.ndarray,  # (episodes, frames, height, width, 3)
     latents: torch.Tensor,  # of the truth: (episodes, frames, tokens, channels)
+    actions: torch.Tensor,  # (episodes, frames, 6)
     context: int,  # frames that are given
     seed: int = 0,  # of the random frames
 ) -> dict[str, np.ndarray]:
-    "The autoencoded truth, random frames of other episodes, and random frames of the own context."
-    rng = np.random.default_rng(seed)
-    return {"autoencoded": decode_videos(tokenizer, latents), "random_episode": random_frames(truth, rng),
+    "The autoencoded truth, copies of it by pose, random frames of other episodes, and of the own context."
+    rng, drawn = np.random.default_rng(seed), decode_videos(tokenizer, latents)
+    copied = drawn[np.arange(len(drawn))[:, None], nearest_poses(actions, context)]
+    return {"autoencoded": drawn, "copy_pose": copied, "random_episode": random_frames(truth, rng),
             "random_context": random_context_frames(truth, context, rng)}
 
 # %% ../nbs/11_evaluation.ipynb #4ae3c3f3
@@ -97,11 +113,11 @@ def compare(
 ) -> dict[str, np.ndarray]:
     """Generate the rest of every episode with every model.
 
-    Returns videos by row name, uint8 (episodes, frames, height, width, 3): the truth, each model, and the three of
+    Returns videos by row name, uint8 (episodes, frames, height, width, 3): the truth, each model, and those of
     `bound_videos`. Raises UserError for fewer than 2 episodes.
     """
     latents = torch.stack([encode_frames(tokenizer, video) for video in frames])
-    bounds = bound_videos(tokenizer, frames, latents, context, seed)  # first: it refuses a single episode
+    bounds = bound_videos(tokenizer, frames, latents, actions, context, seed)  # first: it refuses a single episode
     videos = {"ground_truth": frames}
     seeds = [seed * 1_000 + number for number in range(len(frames))]
     for name, pipeline in pipelines.items():

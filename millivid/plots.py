@@ -24,18 +24,21 @@ ACTION_COLOURS = ("#d9d9d9", "#0072b2", "#e69f00")  # forward, left, right
 METHOD_COLOURS = {"millivid": "#d55e00", "framepack": "#0072b2", "full_resolution": "#009e73"}
 METRIC_TITLES = {"psnr": "PSNR in dB", "ssim": "SSIM", "consistency": "PSNR in dB to itself", "fid": "FID",
                  "lpips": "LPIPS (AlexNet)", "dino": "DINOv2 cosine", "matches": "keypoint matches", "fvd": "FVD"}
-BOUND_STYLES = {"autoencoded": "-", "average_room": "-.", "average_context": (0, (8, 2)),  # lines of the bounds
-                "other_room": (0, (5, 1, 1, 1, 1, 1)), "random_context": "--", "repeat_last": (0, (1, 3)),
-                "random_episode": ":"}
+BOUND_STYLES = {"autoencoded": "-", "copy_pose": (0, (2, 2)), "average_room": "-.",  # lines of the bounds
+                "average_context": (0, (8, 2)), "other_room": (0, (5, 1, 1, 1, 1, 1)), "random_context": "--",
+                "repeat_last": (0, (1, 3)), "random_episode": ":"}
 BOUNDS = tuple(BOUND_STYLES)  # the rows that need no video model
 TITLES = {
     "ground_truth": "Ground truth", "autoencoded": "Autoencoded truth",
+    "copy_pose": "Copy of the nearest pose",
     "millivid": "MilliVid", "framepack": "FramePack", "full_resolution": "Full resolution",
     "millivid_long": "MilliVid, trained longer", "framepack_long": "FramePack, trained longer",
     "full_resolution_long": "Full resolution, trained longer", "framepack_mirrored": "FramePack, mirrored",
     "framepack_hierarchical": "FramePack, hierarchical latents", "framepack_cascaded": "FramePack, cascaded latents",
     "millivid_cascaded": "MilliVid, cascaded latents", "rollout_upscale": "Rollout, then upscaling",
     "rollout_upscale_long": "Rollout, then upscaling, trained longer", "two_speeds": "Two speeds",
+    "full_resolution_retrieved": "Full resolution, frames retrieved by pose",
+    "full_resolution_retrieved_long": "Full resolution, frames retrieved by pose, trained longer",
     "millivid_plain": "MilliVid, plain actions, trained longer",
     "millivid_pose_head": "MilliVid, plain actions, pose head, trained longer",
     "random_episode": "Random frame, other episode", "random_context": "Random frame of the context",

@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['ROWS', 'MAIN_ROWS', 'PLANS', 'WORLDS', 'SHOWN', 'QUICK', 'PLAN_EPISODES', 'Row', 'table_rows', 'option',
            'check_options', 'Settings', 'tokenizer_name', 'Run', 'run_tokenizer', 'find_row', 'run_row', 'evaluate',
-           'level_quality', 'run_bounds', 'pose_head_accuracy', 'run_plans', 'run_job', 'run_jobs', 'collect',
-           'reproduce', 'write_results', 'release_comparison', 'check_rows', 'check_row']
+           'level_quality', 'run_bounds', 'pose_head_accuracy', 'retrieved_frames', 'RetrievedClips',
+           'RetrievalPipeline', 'run_plans', 'run_job', 'run_jobs', 'collect', 'reproduce', 'write_results',
+           'release_comparison', 'check_rows', 'check_row']
 
 # %% ../../nbs/22_reproduce.ipynb #d57a7b1c
 import contextlib
@@ -30,15 +31,16 @@ from tqdm.auto import tqdm
 
 from ..basics import MetricUnavailable, UserError, in_worker, lock_folder, require, worker_pool
 from ..basics import write_atomically, write_json
-from ..data import StepSampler
+from ..data import Clips, StepSampler
 from ..evaluation import METRICS, average_context_frames, bootstrap_interval, bound_videos, diagnose
-from ..evaluation import decode_videos, frame_psnr, horizons, random_frames
+from ..evaluation import decode_videos, frame_psnr, horizons, nearest_poses, random_frames
 from .report import comparison_markdown
 from ..pipeline import MINI_EXPERIMENTS, PAPER_EXPERIMENTS, Experiment, Pipeline, load_tokenizer, save_tokenizer
 from ..plots import BOUNDS, TITLES, extreme_episodes, figure_bytes, longest_trained, plot_curves, plot_rows
 from ..plots import plot_strips
 from ..pyramid import PyramidConfig
 from ..release import load_release_pipeline, load_release_tokenizer, read_index, read_pyramid
+from ..rollout import VideoNoise, padded_video
 from ..schedule import schedule_text, two_speeds_schedule
 from ..tokenizer import MINI_TOKENIZER, encode_frames
 from ..training import MINI_TOKENIZER_TRAINING, MINI_VIDEO_TRAINING, train_tokenizer, train_video
@@ -52,6 +54,7 @@ class Row:
     "A model of the table and how long it is trained."
     experiment: Experiment
     long: bool = False  # trained several times longer than the others
+    retrieved: bool = False  # the context of a step is looked up by pose (see below)
 
 
 _MAIN = MINI_EXPERIMENTS["millivid"]
@@ -77,6 +80,8 @@ ROWS = {
     "millivid_cascaded": Row(replace(_MAIN, cascaded=True)),
     "rollout_upscale": Row(_UPSCALE),
     "rollout_upscale_long": Row(_UPSCALE, long=True),
+    "full_resolution_retrieved": Row(MINI_EXPERIMENTS["full_resolution"], retrieved=True),
+    "full_resolution_retrieved_long": Row(MINI_EXPERIMENTS["full_resolution"], long=True, retrieved=True),
     "two_speeds": Row(_ablation("own", text=schedule_text(two_speeds_schedule(_MAIN.pyramid.tokens_per_level)))),
     "millivid_plain": Row(_plain(), long=True),
     "millivid_pose_head": Row(_plain(pose_head=True), long=True),
@@ -90,8 +95,8 @@ def table_rows(levels: int = 3) -> dict[str, Row]:
     "The rows of the table for 3 or 4 levels of tokens; with four, those of the paper's own ablations."
     if levels == 3:
         return ROWS
-    return {name: _four_levels(row) for name, row in ROWS.items()
-            if row.experiment.method not in ("own", "rollout_upscale")}  # the latter would need 144 frames of context
+    return {name: _four_levels(row) for name, row in ROWS.items()  # upscaling would need 144 frames of context
+            if row.experiment.method not in ("own", "rollout_upscale") and not row.retrieved}
 
 
 def _four_levels(row):
@@ -237,7 +242,7 @@ def find_row(name: str, root: Path) -> Row:
     file = Path(root) / name / "row.json"
     try:
         data = json.loads(file.read_text())
-        return Row(Experiment(**data["experiment"]), data["long"])
+        return Row(Experiment(**data["experiment"]), data["long"], data.get("retrieved", False))
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{file} does not describe a row ({error}): it is damaged, or another version of millivid "
                         "made this folder; give another one, or delete it") from None
@@ -251,8 +256,9 @@ def run_row(job: str, run: Run):
     training = replace(MINI_VIDEO_TRAINING, steps=steps, seed=settings.seed)
     with run.timed(job, "train"):
         walks = run.world().walks(tokenizer, tokenizer_folder)
+        walks = tuple(map(RetrievedClips, walks)) if row.retrieved else walks
         model, history = train_video(row.experiment, *walks, training, folder, run.device)
-        pipeline = Pipeline(model.eval(), row.experiment)
+        pipeline = (RetrievalPipeline if row.retrieved else Pipeline)(model.eval(), row.experiment)
         pipeline.save_pretrained(folder)
     with run.timed(job, "generate"):
         truth, actions, seen, latents = _test_episodes(run, tokenizer)
@@ -376,8 +382,8 @@ def run_bounds(job: str, run: Run):
     settings, given, before = run.settings, run.settings.context, run.result(job).get("rows", {})
     tokenizer = load_tokenizer(run.root / "tokenizer", run.device)
     with run.timed(job, "judge"):
-        truth, _, seen, latents = _test_episodes(run, tokenizer)
-        videos = bound_videos(tokenizer, truth, latents, given, settings.seed) | run.world().placed_frames()
+        truth, actions, seen, latents = _test_episodes(run, tokenizer)
+        videos = bound_videos(tokenizer, truth, latents, actions, given, settings.seed) | run.world().placed_frames()
         true, rows = truth[:, given:], {name: video[:, given:] for name, video in videos.items()}
         rows["repeat_last"] = np.broadcast_to(truth[:, given - 1:given], true.shape)
         rows["average_context"] = average_context_frames(truth, given)[:, given:]
@@ -414,6 +420,49 @@ def pose_head_accuracy(
     found = [int(number) for number in spans.unique() if number >= 0]
     shares = ([mask[spans == number].float().mean().item() for number in found] for mask in (right, right_or_opposite))
     return {"frames": [number * span for number in found]} | dict(zip(("right", "right_or_opposite"), shares))
+
+# %% ../../nbs/22_reproduce.ipynb #retrievecell
+def retrieved_frames(actions: torch.Tensor, start: int) -> torch.Tensor:
+    """For each frame from `start` on the older frame with the nearest pose, and then these frames themselves.
+
+    actions (episodes, frames, 6). Returns int (episodes, 2 * (frames - start)).
+    """
+    new = torch.arange(start, actions.shape[1]).expand(len(actions), -1)
+    return torch.cat([torch.from_numpy(nearest_poses(actions, start)[:, start:]), new], dim=1)
+
+
+@dataclass(frozen=True)
+class RetrievedClips:
+    "Clips (see `Clips`) for a model that looks old frames up: these stand in the place of the newest ones."
+    clips: Clips
+    history: int = 128  # frames to choose from
+
+    def draw(self, generator, count, num_frames):
+        "Clips with their history. Half of `num_frames` are new, the other half is looked up."
+        return self.clips.draw(generator, count, self.history + num_frames // 2)
+
+    def read(self, drawn, roles=None):
+        "Latents and actions of the frames that were looked up, then of the new ones."
+        (latents, actions), each = self.clips.read(drawn), torch.arange(len(drawn[0]))[:, None]
+        chosen = retrieved_frames(actions, self.history)
+        return latents[each, chosen], actions[each, chosen]
+
+
+class RetrievalPipeline(Pipeline):
+    "A full-resolution model that looks up old frames by their pose."
+
+    @torch.no_grad()
+    def generate(self, latents, actions, start, end, num_inference_steps=None, seeds=None, progress=True):
+        "As `Pipeline.generate`."
+        new, each = self.experiment.num_frames // 2, torch.arange(len(latents))[:, None]
+        video, actions = padded_video(latents, actions, start, end + new)
+        noise = VideoNoise(range(len(latents)) if seeds is None else seeds)
+        for first in tqdm(range(start, end, new), desc="retrieval", unit="step", disable=not progress):
+            chosen = retrieved_frames(actions[:, :first + new], first)
+            made = super().generate(video[each, chosen], actions[each, chosen], new, 2 * new, num_inference_steps,
+                                    noise=noise, progress=False)
+            video[:, first:first + new] = made[:, new:]
+        return video[:, :end]
 
 # %% ../../nbs/22_reproduce.ipynb #114b704c
 PLAN_EPISODES = 16  # the first ones: the same episodes for every pair of planner and refiner
