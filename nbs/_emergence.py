@@ -1,14 +1,15 @@
-"""Watch memory emerge: train MilliVid and FramePack, keep weights on the way, and measure each.
+"""Watch memory emerge: train MilliVid and FramePack as those of the package were trained, and measure on the way.
 
-    millivid reproduce --seed 1 --rows millivid_long framepack_long --out runs/seed1 --results out/seed1
-    python nbs/_emergence.py train runs/seed1 millivid_long    # about 40 minutes of one core; a minute or two of a GPU
-    python nbs/_emergence.py train runs/seed1 framepack_long
-    python nbs/_emergence.py measure runs/seed1    # some minutes; leaves results/emergence.json and emergence.npz
+    python nbs/_shipped.py runs/emergence                      # the tokenizer of the package
+    python nbs/_emergence.py train runs/emergence millivid     # about 25 minutes of one core; resumes
+    python nbs/_emergence.py train runs/emergence framepack
+    python nbs/_emergence.py measure runs/emergence            # some minutes; leaves results/emergence.json and .png
+
+The trainings stop at step 3,000 of 8,000; for the last step stand the weights in the package.
 """
 
 import argparse
 import contextlib
-import io
 import json
 from dataclasses import replace
 from functools import partial
@@ -17,22 +18,23 @@ from pathlib import Path
 import numpy as np
 import torch
 from einops import rearrange
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from millivid.basics import choose_device, require, write_atomically, write_json
 from millivid.diffusion import add_noise, token_times
 from millivid.evaluation import decode_videos, diagnose, frame_psnr, horizons
-from millivid.experiments.reproduce import MINI_VIDEO_TRAINING, ROWS, Run, Settings
+from millivid.experiments.reproduce import MINI_VIDEO_TRAINING, Run, Settings
 from millivid.layers import rms_norm
-from millivid.pipeline import Pipeline, load_tokenizer
+from millivid.pipeline import MINI_EXPERIMENTS, Pipeline, load_tokenizer
 from millivid.tokenizer import encode_frames
 from millivid.training import train, video_task
 from millivid.video import gather_tokens, step_indices
-from millivid.worlds.rooms import RUNNING_EXAMPLE, RoomWorld, pose_index
+from millivid.worlds.rooms import RUNNING_EXAMPLE, RoomWorld
 
 RESULTS = Path(__file__).resolve().parent / "results"
 STEPS = (200, 400, 600, 1_200, 2_000, 3_000)
-NAMES = {"millivid_long": "mini-millivid", "framepack_long": "mini-framepack"}  # and the weights after 8,000 steps
+NAMES = ("millivid", "framepack")
 
 
 class Kept(Exception):
@@ -44,7 +46,7 @@ def train_row(root: Path, name: str, device: str):
 
     What is there is not made again; an interrupted run goes on at its last checkpoint.
     """
-    experiment, folder = ROWS[name].experiment, root / name
+    experiment, folder = MINI_EXPERIMENTS[name], root / name
     seen, unseen = Run(root).world().walks(load_tokenizer(root / "tokenizer", device), root / "tokenizer")
     training = replace(MINI_VIDEO_TRAINING, steps=Settings().long_steps)
     model = experiment.make_model(training.seed).to(device)
@@ -121,38 +123,48 @@ def attention_to_the_view(model, experiment, latents, actions, views, noise_leve
     return {"share": torch.cat(shares).mean().item(), "even": torch.cat(evens).mean().item()}
 
 
+SHOWN = (0, 3, 5, 9, 15, 21, 31, 63, 127)  # generated frames of the running example that are kept as a picture
+
+
+def weights_of(root: Path, name: str):
+    "(step, pipeline) of everything that was kept of a training, and of the weights in the package."
+    experiment = MINI_EXPERIMENTS[name]
+    for step in STEPS:
+        file = root / name / f"step{step}.safetensors"
+        require(file.exists(), f"no weights at {file}: make them with `train`")
+        model = experiment.make_model(0).eval()
+        model.load_state_dict({key: value.float() for key, value in load_file(file).items()})
+        yield step, Pipeline(model, experiment)
+    yield Settings().long_steps, Pipeline.from_pretrained(f"mini-{name}")
+
+
 def measure(root: Path):
     "PSNR, error behind the walker, and attention to the right old frames, of all weights that were kept."
     tokenizer, settings = load_tokenizer(root / "tokenizer"), Settings(episodes=16, generated=128)
-    world = RoomWorld(episodes=settings.episodes, context=settings.context, generated=settings.generated)
+    world, given = RoomWorld(episodes=settings.episodes, generated=settings.generated), settings.context
     world.first = RUNNING_EXAMPLE
-    truth, actions, _ = world.test_episodes()
+    (truth, actions, _), walked = world.test_episodes(), world._walked()[1]
     latents = torch.stack([encode_frames(tokenizer, frames) for frames in truth])
-    views = np.stack([pose_index(episode.poses, episode.config) for episode in world._walked()[0]])
-    given, result, shown = settings.context, {}, {"truth": truth[0, settings.context:]}
+    result, shown = {}, [truth[0, given:][[*SHOWN]]]
     for name in NAMES:
-        experiment, result[name] = ROWS[name].experiment, {}
-        for step in STEPS:
-            file = root / name / f"step{step}.safetensors"
-            require(file.exists(), f"no weights at {file}: make them with `train`")
-            model = experiment.make_model(0).eval()
-            model.load_state_dict({key: value.float() for key, value in load_file(file).items()})
-            pipeline = Pipeline(model, experiment)
+        result[name] = {}
+        for step, pipeline in weights_of(root, name):
             made = pipeline.generate(latents, actions, given, given + settings.generated, settings.sampling_steps,
                                      list(range(settings.episodes)), progress=False)[:, given:]
             frames = decode_videos(tokenizer, made)
             score = frame_psnr(frames, truth[:, given:])
-            result[name][step] = {
+            found = {
                 "psnr": {span: score[:, a - 1:b].mean() for span, (a, b) in horizons(settings.generated).items()},
                 "error": diagnose(pipeline, latents, actions, range(given, given + 122, 13), settings.sampling_steps),
-                "attention": attention_to_the_view(model, experiment, latents, actions, views)}
+                "attention": attention_to_the_view(pipeline.model, pipeline.experiment, latents, actions, walked)}
             result[name][step] = {part: {key: round(float(value), 4) for key, value in values.items()}
-                                  for part, values in result[name][step].items()}
-            shown[f"{name}_{step}"] = frames[0]
+                                  for part, values in found.items()}
+            shown.append(frames[0][[*SHOWN]])
             print(name, step, result[name][step], flush=True)
+    result["shown"] = [number + 1 for number in SHOWN]
+    sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in shown])  # a row for the truth, and each model
     write_json(RESULTS / "emergence.json", result)
-    np.savez_compressed(packed := io.BytesIO(), **{key: video[:64] for key, video in shown.items()})
-    write_atomically(RESULTS / "emergence.npz", lambda path: path.write_bytes(packed.getvalue()))
+    write_atomically(RESULTS / "emergence.png", lambda path: Image.fromarray(sheet).save(path, "PNG", optimize=True))
 
 
 def main():

@@ -1,26 +1,37 @@
-"""Begin a run of `millivid reproduce` with the tokenizer of the package, so that new rows share its tokens.
+"""Begin a run of `millivid reproduce` with what the package ships: its tokenizer, and its models as trained rows.
 
     python nbs/_shipped.py runs/more
-    millivid reproduce --rows rollout_upscale_long --out runs/more --results out/more
+    millivid reproduce --rows millivid_long full_resolution_retrieved_long --out runs/more --results out/more
+
+The models of the package are not trained again; new rows get their tokens, and stand beside them episode by episode.
 """
 
+import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from millivid.basics import require
-from millivid.experiments.reproduce import Run
-from millivid.pipeline import read_settings, weights_folder
-from millivid.tokenizer import TokenizerConfig
+from millivid.experiments.reproduce import MINI_VIDEO_TRAINING, Run
+from millivid.pipeline import MINI_EXPERIMENTS, Pipeline, weights_folder
+from millivid.training import Optimizers, save_checkpoint
 
 
 def begin(root: Path):
-    "Copies the tokenizer of the package into a folder, marked as done. Raises UserError where there is one already."
-    folder, shipped = root / "tokenizer", weights_folder("mini-tokenizer")
-    require(not folder.exists(), f"{folder} exists: name a new folder")
-    read_settings(shipped / "config.json", TokenizerConfig)
-    shutil.copytree(shipped, folder)
-    Run(root).finish("tokenizer", {"held_out": {}, "steps": Run(root).settings.tokenizer_steps})
+    "Copies the weights of the package into a new folder, as finished work. Raises UserError where there is some."
+    run, tokenizer = Run(root), root / "tokenizer"
+    require(not tokenizer.exists(), f"{tokenizer} exists: name a new folder")
+    shutil.copytree(weights_folder("mini-tokenizer"), tokenizer)
+    held_out = json.loads((tokenizer / "history.json").read_text())["held_out"][-1]
+    run.finish("tokenizer", {"held_out": held_out, "steps": run.settings.tokenizer_steps})
+    training = replace(MINI_VIDEO_TRAINING, steps=run.settings.long_steps)
+    for method in MINI_EXPERIMENTS:
+        name = f"mini-{method.replace('_', '-')}"
+        model, folder = Pipeline.from_pretrained(name).model, root / f"{method}_long"
+        history = json.loads((weights_folder(name) / "history.json").read_text())
+        folder.mkdir()
+        save_checkpoint(folder, model, Optimizers(model, training), history, training.steps)
 
 
 if __name__ == "__main__":

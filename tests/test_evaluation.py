@@ -11,11 +11,12 @@ from tiny import assert_says
 
 from millivid.actions import FORWARD, TURN_LEFT, TURN_RIGHT, action_rows
 from millivid.basics import UserError
-from millivid.evaluation import average_context_frames, bootstrap_interval, compare, diagnose, format_table
-from millivid.evaluation import frame_consistency, frame_psnr, horizons, psnr_table, random_context_frames
-from millivid.evaluation import random_frames
+from millivid.evaluation import average_context_frames, bootstrap_interval, bound_videos, compare, diagnose
+from millivid.evaluation import format_table, frame_consistency, frame_psnr, horizons, nearest_poses, psnr_table
+from millivid.evaluation import random_context_frames, random_frames
 from millivid.pyramid import PyramidConfig
-from millivid.worlds.rooms import RoomWorld
+from millivid.tokenizer import encode_frames
+from millivid.worlds.rooms import RoomWorld, WorldConfig, make_test_episodes, pose_index
 
 RNG = np.random.default_rng(0)
 
@@ -75,6 +76,33 @@ def test_bounds_show_frames_of_other_episodes_and_of_the_context(truth):
     assert (grey == np.array([2, 12, 22])[:, None]).all()
 
 
+def rows_of(poses):
+    "Actions (1, frames, 6) of poses: x, y in moves, heading in quarter turns."
+    rows = torch.zeros(1, len(poses), 6)
+    rows[0, :, [1, 2, 4]] = torch.tensor(poses, dtype=torch.float32) * torch.tensor([1, 1, np.pi / 2])
+    return rows
+
+
+def test_the_nearest_pose_is_the_oldest_of_the_nearest():
+    context = [(0, 0, 0), (1, 0, 0), (1, 0, 3), (0, 0, 0)]
+    later = [(0, 0, 0), (2, 0, 3.5), (1, 0, -1), (5, 0, 0), (0, .4, 3.9), (1, 0, 4)]
+    assert nearest_poses(rows_of(context + later), 4)[0].tolist() == [0, 1, 2, 0, 0, 1, 2, 1, 0, 1]
+
+
+def test_a_copy_by_pose_is_perfect_where_the_view_was_seen(tokenizer):
+    episodes = make_test_episodes(2, 60, 40, WorldConfig(image_size=tokenizer.config.pyramid.image_shape[0]))
+    frames = np.stack([episode.frames for episode in episodes])
+    actions = torch.stack([action_rows(episode.actions) for episode in episodes])
+    latents = torch.stack([encode_frames(tokenizer, video) for video in frames])
+    bounds = bound_videos(tokenizer, frames, latents, actions, 40)
+    for number, (copy, best) in enumerate(zip(bounds["copy_pose"], bounds["autoencoded"])):
+        views = pose_index(episodes[number].poses, episodes[number].config)
+        seen = np.isin(views[40:], views[:40])
+        assert seen.any() and not seen.all()
+        np.testing.assert_array_equal(copy[40:][seen], best[40:][seen])
+        assert (copy[40:][~seen] != best[40:][~seen]).any((1, 2, 3)).all()
+
+
 def test_consistency_compares_a_video_with_its_own_first_time():
     truth = np.zeros((2, 40, 8, 8, 3), np.uint8)
     truth[0] += np.arange(40, dtype=np.uint8)[:, None, None, None]  # every view is new ...
@@ -117,7 +145,7 @@ def test_compare_keeps_the_context_and_generates_the_rest(tokenizer, truth):
     frames = np.ascontiguousarray(np.broadcast_to(truth[:, :, :1, :1], (3, 10, *shape, 3)))
     pipeline = Repeats()
     videos = compare(tokenizer, {"mine": pipeline}, frames, torch.zeros(3, 10, 6), context=4)
-    assert list(videos) == ["ground_truth", "mine", "autoencoded", "random_episode", "random_context"]
+    assert list(videos) == ["ground_truth", "mine", "autoencoded", "copy_pose", "random_episode", "random_context"]
     assert len(set(pipeline.seeds)) == 3
     np.testing.assert_array_equal(videos["mine"][:, :4], frames[:, :4])
     for later in range(4, 10):

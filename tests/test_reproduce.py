@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -24,7 +25,8 @@ from millivid.cli import main
 from millivid.evaluation import METRICS, frame_psnr
 from millivid.experiments.report import format_plan_gains, format_plans, read_comparison
 from millivid.evaluation import decode_videos
-from millivid.experiments.reproduce import PLANS, ROWS, Row, Run, Settings, _command, _follow, _lead
+from millivid.experiments.reproduce import PLANS, ROWS, RetrievalPipeline, RetrievedClips, Row, Run, Settings
+from millivid.experiments.reproduce import _command, _follow, _lead, retrieved_frames
 from millivid.experiments.reproduce import _roll_out, _test_episodes, collect, find_row, pose_head_accuracy, reproduce
 from millivid.experiments.reproduce import run_job, run_jobs, run_row, run_tokenizer, table_rows, worker_pool
 from millivid.experiments.reproduce import write_results
@@ -34,6 +36,7 @@ from millivid.plots import BOUNDS, TITLES
 from millivid.schedule import CONTEXT, DENOISED, schedule_text
 from millivid.video import Tokens, VideoConfig, VideoModel, pose_features, relative_poses
 from millivid.worlds.doom import DoomWorld
+from millivid.worlds.rooms import make_test_episodes
 
 TOY = dict(tokenizer_steps=3, steps=3, long_steps=4, rooms=2, episodes=2, generated=24, sampling_steps=2)
 
@@ -383,7 +386,8 @@ def test_a_lead_is_taken_episode_by_episode():
 
 def test_four_levels_are_the_papers_ablations_on_a_quarter_of_the_grid(tmp_path):
     rows = table_rows(4)
-    assert set(rows) == set(ROWS) - {"two_speeds", "rollout_upscale", "rollout_upscale_long"}
+    retrieved = {name for name, row in ROWS.items() if row.retrieved}
+    assert set(rows) == set(ROWS) - {"two_speeds", "rollout_upscale", "rollout_upscale_long"} - retrieved
     for name, row in rows.items():
         assert row.experiment.pyramid.tokens_per_level == (64, 16, 4, 1) and row.experiment.video.num_levels == 4
         assert 256 <= row.experiment.tokens_per_step <= 341, name
@@ -469,3 +473,65 @@ def test_only_a_pose_head_can_be_asked():
     with pytest.raises(ValueError) as error:
         pose_head_accuracy(VideoModel(VideoConfig(16, 3, TRANSFORMER_SIZES["mini"])), None)
     assert_says(error, "no pose head", "pose_head=True")
+
+
+# ---- a model that looks things up ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def walk():
+    "Random latents and the actions of four test walks of 60 frames."
+    latents = torch.randn(4, 60, 21, 16, generator=torch.Generator().manual_seed(0))
+    return latents, torch.stack([action_rows(episode.actions) for episode in make_test_episodes(4, 60, 40)])
+
+
+def test_frames_are_looked_up_by_pose_and_are_older(walk):
+    actions = walk[1]
+    chosen = retrieved_frames(actions[:, :45], 40)
+    assert chosen.shape == (4, 10) and (chosen[:, 5:] == torch.arange(40, 45)).all() and (chosen[:, :5] < 40).all()
+    known = 0
+    for row, poses in zip(chosen, actions[..., [1, 2, 4]]):
+        for old, new in zip(row[:5], row[5:]):
+            same = (poses[:40] == poses[new]).all(1).nonzero()
+            known += len(same) > 0
+            assert not len(same) or old == same[0]
+    assert 0 < known < 20
+
+
+def test_clips_that_were_looked_up_hold_what_they_say(walk):
+    class Walk:
+        def draw(self, generator, count, num_frames):
+            assert num_frames == 45
+            return (torch.arange(4),)
+
+        def read(self, drawn, roles=None):
+            return walk[0][:, :45], walk[1][:, :45]
+
+    clips = RetrievedClips(Walk(), history=40)
+    latents, actions = clips.read(clips.draw(None, 4, 10))
+    chosen = retrieved_frames(walk[1][:, :45], 40)
+    for sample in range(4):
+        assert torch.equal(latents[sample], walk[0][sample, chosen[sample]])
+        assert torch.equal(actions[sample], walk[1][sample, chosen[sample]])
+
+
+def test_retrieval_reads_the_past_it_needs_and_no_future(walk):
+    latents, actions = walk
+    experiment = ROWS["full_resolution_retrieved"].experiment
+    model = experiment.make_model()
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=.1)  # a fresh model predicts 0 whatever it sees
+    pipeline = RetrievalPipeline(model.eval(), experiment)
+    make = partial(pipeline.generate, actions=actions, start=40, end=52, num_inference_steps=2, progress=False)
+    made, future = make(latents), latents.clone()
+    assert made.shape == (4, 52, 21, 16) and torch.equal(made[:, :40], latents[:, :40])
+    future[:, 40:] += 1
+    assert torch.equal(make(future), made)
+    used = torch.zeros(4, 60, dtype=torch.bool).scatter(1, retrieved_frames(actions[:, :45], 40), True)
+    used |= torch.zeros_like(used).scatter(1, retrieved_frames(actions[:, :50], 45), True)
+    used |= torch.zeros_like(used).scatter(1, retrieved_frames(actions[:, :55], 50), True)
+    used[:, 40:] = False
+    assert (~used[:, :40]).any(1).all()
+    other = latents + (~used)[..., None, None]
+    assert torch.allclose(make(other)[:, 40:, :16], made[:, 40:, :16], atol=1e-5)
+    assert not torch.allclose(make(latents + used[..., None, None])[:, 40:, :16], made[:, 40:, :16], atol=1e-2)

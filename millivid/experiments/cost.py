@@ -6,7 +6,6 @@
 __all__ = ['pass_flops', 'rollout_flops', 'peak_gigabytes', 'measure_full_size']
 
 # %% ../../nbs/15_scaling.ipynb #eb5ee3b8
-import math
 import sys
 import time
 
@@ -14,9 +13,9 @@ import torch
 
 from ..basics import choose_device, require
 from ..diffusion import ddim_sample
+from .report import rollout_tokens
 from ..layers import TransformerConfig
 from ..pipeline import PAPER_EXPERIMENTS, PAPER_TOKENIZERS, Experiment
-from ..rollout import rollout_plan
 from ..tokenizer import Tokenizer
 from ..video import gather_tokens, step_indices
 
@@ -35,13 +34,7 @@ def rollout_flops(
     frames: int,  # to be generated
 ) -> float:
     "Floating-point operations for generating so many frames, for each noise level of the sampler."
-    schedule = experiment.schedule()
-    if schedule is None:  # FramePack
-        tokens = [experiment.tokens_per_step] * math.ceil(frames / experiment.video.framepack_denoised)
-    else:
-        start = schedule.context_frames
-        tokens = [int(schedule.step_tokens[step]) for step, _ in rollout_plan(schedule, start, start + frames)]
-    return sum(pass_flops(experiment.video.transformer, count) for count in tokens)
+    return sum(pass_flops(experiment.video.transformer, count) for count in rollout_tokens(experiment, frames))
 
 # %% ../../nbs/15_scaling.ipynb #18db170a
 def peak_gigabytes(device: torch.device) -> float:

@@ -4,16 +4,19 @@
 
 # %% auto #0
 __all__ = ['read_comparison', 'number', 'format_comparison', 'format_leads', 'format_levels', 'format_plans', 'format_plan_gains',
-           'experiment_of', 'format_models', 'comparison_markdown']
+           'experiment_of', 'rollout_tokens', 'format_costs', 'format_models', 'comparison_markdown']
 
 # %% ../../nbs/12_results.ipynb #48050f51
 import json
+import math
 from pathlib import Path
 
 from ..basics import MissingFileError, UserError, require
 from ..evaluation import markdown_table
 from ..pipeline import Experiment
 from ..plots import metric_title, row_title
+from ..rollout import rollout_plan
+from ..schedule import DENOISED
 
 # %% ../../nbs/12_results.ipynb #fae5d896
 def read_comparison(path) -> dict:
@@ -102,6 +105,34 @@ def format_plan_gains(result: dict) -> str:
 def experiment_of(model: dict) -> Experiment:
     "The experiment of one of result['models']. (guidance_scale was called guidance in version 0.1.)"
     return Experiment(**{{"guidance": "guidance_scale"}.get(name, name): x for name, x in model["experiment"].items()})
+
+
+def rollout_tokens(experiment: Experiment, frames: int) -> list[int]:
+    "How many tokens each step reads while so many frames are generated."
+    if (schedule := experiment.schedule()) is None:  # FramePack
+        return [experiment.tokens_per_step] * math.ceil(frames / experiment.video.framepack_denoised)
+    plan = rollout_plan(schedule, schedule.context_frames, schedule.context_frames + frames)
+    return [int(schedule.step_tokens[step]) for step, _ in plan]
+
+
+def format_costs(result: dict, rows) -> str:
+    "What each row is told, what it sees, what its videos cost (a pass for each noise level but the last), as Markdown."
+    settings, lines = result["settings"], []
+    for name in rows:
+        model, score = result["models"].get(name), number({"mean": result["rows"][name]["psnr"]["long"]["mean"]})
+        if model is None:
+            lines.append([row_title(name), *["-"] * 6, score])
+            continue
+        experiment, frames = experiment_of(model), settings["generated"]
+        steps, schedule = rollout_tokens(experiment, frames), experiment.schedule()
+        ahead = experiment.video.framepack_denoised or (schedule.roles == DENOISED).any(1).sum(1).max()
+        passes, back = settings["sampling_steps"] - 1, f"{experiment.context_frames} frames"
+        lines.append([row_title(name), "pose" if experiment.video.odometry else "action",
+                      "all, by pose" if model.get("retrieved") else back, f"{ahead} frames",
+                      f"{passes * len(steps) / frames:.2f}", f"{passes * sum(steps) / frames:.0f}",
+                      f"{1_000 * result['seconds'][name]['generate'] / settings['episodes'] / frames:.1f}", score])
+    return markdown_table(["", "is told", "looks back on", "makes at once", "passes a frame", "tokens a frame",
+                           "milliseconds a frame", "PSNR in dB, long"], lines)
 
 
 def format_models(result: dict) -> str:

@@ -321,7 +321,8 @@ def _facts(pipeline, training, history):
     "What a model is, and how it was trained."
     return {"parameters": sum(p.numel() for p in pipeline.model.parameters()), "steps": training.steps,
             "tokens_per_step": pipeline.experiment.tokens_per_step, "training": asdict(training),
-            "experiment": asdict(pipeline.experiment), "held_out_loss": history["held_out"][-1]["loss"],
+            "retrieved": isinstance(pipeline, RetrievalPipeline), "experiment": asdict(pipeline.experiment),
+            "held_out_loss": history["held_out"][-1]["loss"],
             "held_out_curve": [(entry["step"], round(entry["loss"], 4)) for entry in history["held_out"]]}
 
 # %% ../../nbs/22_reproduce.ipynb #evalcell
