@@ -34,7 +34,7 @@ from .evaluation import compare, format_table, frame_psnr, horizons, psnr_table
 from .experiments.cost import measure_full_size
 from .experiments.reproduce import MAIN_ROWS, QUICK, Row, Settings, check_options, option
 from .experiments.reproduce import release_comparison, reproduce, table_rows, write_results
-from .pipeline import MINI_EXPERIMENTS, PAPER_EXPERIMENTS, Experiment, Pipeline, load_tokenizer, save_tokenizer
+from .pipeline import MINI_MODELS, PAPER_EXPERIMENTS, Experiment, Pipeline, load_tokenizer, save_tokenizer
 from .plots import TITLES, comparison_video, figure_bytes, levels_video, plot_comparison, plot_levels
 from .pyramid import frames_to_images
 from .release import RELEASE_FILES, Recordings, download_release, recorded_images, write_actions
@@ -50,7 +50,7 @@ class TrainOptions:
     what: str = option("video", "what to train", ("tokenizer", "video"), positional=True)
     out: str = option("", "folder for checkpoints, history and weights; resumes what is there", required=True)
     data: str | None = option(None, "folder of recordings, as `millivid record --episodes` makes it; without it: rooms")
-    model: str = option("millivid", "which video model", MINI_EXPERIMENTS)
+    model: str = option("millivid", "which video model", MINI_MODELS)
     tokenizer: str = option("mini-tokenizer", "name or folder of the tokenizer (video only)")
     rooms: int = option(2_000, "training rooms (video only)", least=1)
     cache: str | None = option(None, "file that keeps the encoded rooms for the next training (video only)")
@@ -76,7 +76,7 @@ def command_train(options: TrainOptions, training: TrainingConfig):
         tokenizer, history = train_tokenizer(draw, training=training, folder=out, device=device)
         save_tokenizer(tokenizer, out)
     else:
-        experiment, tokenizer = MINI_EXPERIMENTS[options.model], load_tokenizer(options.tokenizer, device)
+        experiment, tokenizer = MINI_MODELS[options.model], load_tokenizer(options.tokenizer, device)
         require(experiment.fits(tokenizer.config), f"--tokenizer {options.tokenizer} makes other tokens than --model "
                 f"{options.model} needs, {MINI_TOKENIZER.pyramid}: give mini-tokenizer, or train one")
         clips = [part.encode(tokenizer, out) for part in data] or _rooms(tokenizer, options)
@@ -141,7 +141,7 @@ def _rooms_demo(options, device):
     context = 128
     episodes = make_test_episodes(options.episodes, context + options.frames, context)
     actions = torch.stack([action_rows(episode.actions, episode.config.frames_per_action) for episode in episodes])
-    pipelines = {name: Pipeline.from_pretrained(f"mini-{name.replace('_', '-')}", device) for name in MINI_EXPERIMENTS}
+    pipelines = {name: Pipeline.from_pretrained(f"mini-{name.replace('_', '-')}", device) for name in MINI_MODELS}
     videos = compare(load_tokenizer("mini-tokenizer", device), pipelines, np.stack([each.frames for each in episodes]),
                      actions, context, options.sampling_steps, options.seed)
     facts = {"command": "millivid demo", "episodes": options.episodes, "context_frames": context,

@@ -21,7 +21,8 @@ from PIL import Image, ImageDraw, ImageFont
 # %% ../nbs/00_pictures.ipynb #5395c82b
 CONTEXT_COLOUR, GENERATED_COLOUR = "#3a96e8", "#f08c1a"  # told apart by colour-blind readers, on dark and light
 ACTION_COLOURS = ("#d9d9d9", "#0072b2", "#e69f00")  # forward, left, right
-METHOD_COLOURS = {"millivid": "#d55e00", "framepack": "#0072b2", "full_resolution": "#009e73"}
+METHOD_COLOURS = {"millivid": "#d55e00", "framepack": "#0072b2", "full_resolution": "#009e73",
+                  "rollout_upscale": "#cc79a7"}
 METRIC_TITLES = {"psnr": "PSNR in dB", "ssim": "SSIM", "consistency": "PSNR in dB to itself", "fid": "FID",
                  "lpips": "LPIPS (AlexNet)", "dino": "DINOv2 cosine", "matches": "keypoint matches", "fvd": "FVD"}
 BOUND_STYLES = {"autoencoded": "-", "copy_pose": (0, (2, 2)), "average_room": "-.",  # lines of the bounds
@@ -300,7 +301,7 @@ def plot_comparison(
     number: int,  # its place in `videos`
     context: int,  # frames that were given
     horizons_shown=(1, 6, 16, 64, 128),  # generated frames, counted from 1
-    rows=("ground_truth", "millivid", "framepack", "full_resolution"),
+    rows=("ground_truth", *METHOD_COLOURS),
 ):
     "A filmstrip: one row per model, one column per generated frame, and the path seen from above. Returns the figure."
     rows = [row for row in rows if row in videos]
@@ -321,7 +322,7 @@ def plot_comparison(
 def comparison_video(
     videos: dict[str, np.ndarray],  # label -> uint8 (episodes, frames, height, width, 3)
     context: int,  # frames that were given
-    rows=("ground_truth", "millivid", "framepack", "full_resolution"),
+    rows=("ground_truth", *METHOD_COLOURS),
     scale: int = 3,  # every pixel becomes a square of this side
     lead: int = 24,  # context frames shown before the generated ones
 ) -> np.ndarray:
@@ -369,7 +370,7 @@ def plot_rows(
     for place, name in enumerate(rows):
         value = result["rows"][name][metric][horizon]
         if value["mean"] is not None:
-            colour = next((METHOD_COLOURS[method] for method in METHOD_COLOURS if name.startswith(method)), "#cc79a7")
+            colour = next((METHOD_COLOURS[method] for method in METHOD_COLOURS if name.startswith(method)), "#555555")
             reach = [[value["mean"] - value["low"]], [value["high"] - value["mean"]]]
             axis.errorbar(value["mean"], place, xerr=reach, fmt="o", color=colour, capsize=3)
     for name in [name for name in BOUND_STYLES if name in result["rows"]]:
@@ -383,7 +384,7 @@ def plot_rows(
 
 
 def longest_trained(result: dict) -> list[str]:
-    "The row of each of the three methods that was trained longest, as far as they are there."
+    "The row of each method of METHOD_COLOURS that was trained longest, as far as they are there."
     models = result["models"]
     there = [[name for name in (method, f"{method}_long") if name in models] for method in METHOD_COLOURS]
     return [max(names, key=lambda name: models[name]["steps"]) for names in there if names]
@@ -391,7 +392,7 @@ def longest_trained(result: dict) -> list[str]:
 
 def plot_curves(
     result: dict,  # the content of comparison.json
-    rows=None,  # names of rows; default: the three methods, trained longest, rows of your own, and four bounds
+    rows=None,  # names of rows; default: the four methods, trained longest, rows of your own, and the bounds
     metric: str = "psnr_seen",
     window: int = 9,  # frames that a curve is smoothed over
 ):

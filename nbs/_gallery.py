@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from tqdm.auto import tqdm
 
@@ -379,31 +380,50 @@ def judge(frames, truth, views, reader: Reader) -> dict:
 
 
 def measure(root: Path) -> dict:
-    "All rows that are trained, and the truth as the tokenizer draws it."
-    walks, result, shown = [test_walk(number) for number in range(EPISODES)], {"rows": {}, "controls": {}}, {}
+    "All rows that are trained, and the truth as the tokenizer draws it; worlds without a trained row are left out."
+    walks, result = [test_walk(number) for number in range(EPISODES)], {"rows": {}, "controls": {}}
     views = np.stack([view for _, view in walks])
-    actions = torch.stack([action_rows(held, HOLD) for held, _ in walks])
+    actions, given = torch.stack([action_rows(held, HOLD) for held, _ in walks]), slice(GIVEN, None)
     for name, world in WORLDS.items():
-        tokenizer, jobs = tokenizer_of(root, name), [job for job in JOBS if (job.split("_")[0] == name) or (
-            name == "gallery" and job in ROWS)]
+        jobs = {row: f"{name}_{row}" if name != "gallery" else row for row in ROWS}
+        jobs = {row: job for row, job in jobs.items() if (root / job / "model.safetensors").exists()}
+        if not jobs:
+            continue
+        tokenizer = tokenizer_of(root, name)
         truth = np.stack([draw_hall(10_000_000 + number, view, world) for number, view in enumerate(views)])
         latents = torch.stack([encode_frames(tokenizer, video) for video in truth])
-        videos = {"truth": decode_videos(tokenizer, latents[:, GIVEN:])}
-        for job in jobs:
-            if (root / job / "model.safetensors").exists():
-                pipeline = Pipeline.from_pretrained(root / job, tokenizer=tokenizer)
-                made = [pipeline.generate(latents[some], actions[some], GIVEN, GIVEN + MADE, 4, some.tolist())
-                        for some in torch.arange(EPISODES).split(16)]
-                videos[job.removeprefix(f"{name}_")] = decode_videos(tokenizer, torch.cat(made)[:, GIVEN:])
+        videos = {"truth": decode_videos(tokenizer, latents[:, given])}
+        for row, job in jobs.items():
+            pipeline = Pipeline.from_pretrained(root / job, tokenizer=tokenizer)
+            made = [pipeline.generate(latents[some], actions[some], GIVEN, GIVEN + MADE, 4, some.tolist())
+                    for some in torch.arange(EPISODES).split(16)]
+            videos[row] = decode_videos(tokenizer, torch.cat(made)[:, given])
         reader = Reader(tokenizer, walks_of(root, name)[0], world)
-        rows = {row: judge(video, truth[:, GIVEN:], views[:, GIVEN:], reader) for row, video in videos.items()}
+        rows = {row: judge(video, truth[:, given], views[:, given], reader) for row, video in videos.items()}
         if name == "gallery":
-            result["rows"] = rows
+            result |= {"rows": rows, "shown": show(videos, distance(views[:, given]))}
         else:
             result["controls"][name] = rows
-        shown |= {f"{name}_{row}": video[:4] for row, video in videos.items()}
-    np.savez_compressed(root / "shown.npz", views=views[:4, GIVEN:], **shown)
     return result
+
+
+SHOWN_EPISODES = (0, 1, 2)  # whatever they show
+
+
+def show(videos: dict, places: np.ndarray) -> dict:
+    """Write gallery.png: for each of some episodes a row of each model, the frames at which the wall comes nearer.
+
+    Returns what the picture shows: episodes, rows, and {episode: generated frames, counted from 1}.
+    """
+    lines, frames = [], {}
+    for episode in SHOWN_EPISODES:
+        straight = places[episode]
+        when = [int(np.flatnonzero(straight == place)[0]) for place in (6.5, 5.5, 4.5, 3.5, 2.5, 1.5, .5)]
+        frames[episode] = [frame + 1 for frame in when]
+        lines += [np.concatenate(list(video[episode, when]), axis=1) for video in videos.values()]
+    sheet = Image.fromarray(np.concatenate(lines))
+    write_atomically(RESULTS / "gallery.png", lambda path: sheet.save(path, "PNG", optimize=True))
+    return {"rows": list(videos), "frames": frames}
 
 
 def outcome(result: dict) -> list[dict]:

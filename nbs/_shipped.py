@@ -14,7 +14,7 @@ from pathlib import Path
 
 from millivid.basics import require
 from millivid.experiments.reproduce import MINI_VIDEO_TRAINING, Run
-from millivid.pipeline import MINI_EXPERIMENTS, Pipeline, weights_folder
+from millivid.pipeline import MINI_MODELS, Pipeline, weights_folder
 from millivid.training import Optimizers, save_checkpoint
 
 
@@ -26,7 +26,7 @@ def begin(root: Path):
     held_out = json.loads((tokenizer / "history.json").read_text())["held_out"][-1]
     run.finish("tokenizer", {"held_out": held_out, "steps": run.settings.tokenizer_steps})
     training = replace(MINI_VIDEO_TRAINING, steps=run.settings.long_steps)
-    for method in MINI_EXPERIMENTS:
+    for method in MINI_MODELS:
         name = f"mini-{method.replace('_', '-')}"
         model, folder = Pipeline.from_pretrained(name).model, root / f"{method}_long"
         history = json.loads((weights_folder(name) / "history.json").read_text())

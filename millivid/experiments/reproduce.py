@@ -35,7 +35,8 @@ from ..data import Clips, StepSampler
 from ..evaluation import METRICS, average_context_frames, bootstrap_interval, bound_videos, diagnose
 from ..evaluation import decode_videos, frame_psnr, horizons, nearest_poses, random_frames
 from .report import comparison_markdown
-from ..pipeline import MINI_EXPERIMENTS, PAPER_EXPERIMENTS, Experiment, Pipeline, load_tokenizer, save_tokenizer
+from ..pipeline import MINI_EXPERIMENTS, MINI_MODELS, PAPER_EXPERIMENTS, Experiment, Pipeline
+from ..pipeline import load_tokenizer, save_tokenizer
 from ..plots import BOUNDS, TITLES, extreme_episodes, figure_bytes, longest_trained, plot_curves, plot_rows
 from ..plots import plot_strips
 from ..pyramid import PyramidConfig
@@ -70,7 +71,6 @@ def _plain(**settings):
 
 _HIERARCHICAL = _ablation("framepack_hierarchical", frames_per_level=(2, 8, 54), num_frames=2)
 _MIRRORED = _ablation("framepack_mirrored", frames_per_level=(2, 8, 22), denoised_per_level=(2, 4, 16))
-_UPSCALE = _ablation("rollout_upscale", num_frames=8)
 ROWS = {
     **{name: Row(experiment) for name, experiment in MINI_EXPERIMENTS.items()},  # millivid, framepack, full_resolution
     **{f"{name}_long": Row(experiment, long=True) for name, experiment in MINI_EXPERIMENTS.items()},
@@ -78,8 +78,8 @@ ROWS = {
     "framepack_cascaded": Row(replace(_HIERARCHICAL, cascaded=True)),
     "framepack_mirrored": Row(_MIRRORED),
     "millivid_cascaded": Row(replace(_MAIN, cascaded=True)),
-    "rollout_upscale": Row(_UPSCALE),
-    "rollout_upscale_long": Row(_UPSCALE, long=True),
+    "rollout_upscale": Row(MINI_MODELS["rollout_upscale"]),
+    "rollout_upscale_long": Row(MINI_MODELS["rollout_upscale"], long=True),
     "full_resolution_retrieved": Row(MINI_EXPERIMENTS["full_resolution"], retrieved=True),
     "full_resolution_retrieved_long": Row(MINI_EXPERIMENTS["full_resolution"], long=True, retrieved=True),
     "two_speeds": Row(_ablation("own", text=schedule_text(two_speeds_schedule(_MAIN.pyramid.tokens_per_level)))),
