@@ -18,7 +18,7 @@ from tiny import PYRAMID, TRANSFORMER, assert_says, files_below, random_video, r
 from millivid import Pipeline
 from millivid.actions import action_rows
 from millivid.basics import MissingFileError, UserError, write_json
-from millivid.pipeline import MINI_EXPERIMENTS, PACKAGED, PAPER_EXPERIMENTS, PAPER_TOKENIZERS, Experiment
+from millivid.pipeline import MINI_EXPERIMENTS, MINI_MODELS, PACKAGED, PAPER_EXPERIMENTS, PAPER_TOKENIZERS, Experiment
 from millivid.pipeline import load_tokenizer, read_settings, save_tokenizer
 from millivid.pyramid import PyramidConfig
 from millivid.schedule import millivid_schedule, schedule_text
@@ -54,10 +54,10 @@ def episode():
 
 @pytest.fixture(scope="module")
 def pipelines():
-    return {name: Pipeline.from_pretrained(f"mini-{name.replace('_', '-')}") for name in MINI_EXPERIMENTS}
+    return {name: Pipeline.from_pretrained(f"mini-{name.replace('_', '-')}") for name in MINI_MODELS}
 
 
-@pytest.mark.parametrize("name", MINI_EXPERIMENTS)
+@pytest.mark.parametrize("name", MINI_MODELS)
 def test_frames_and_actions_in_frames_out(pipelines, episode, name):
     pipeline, given = pipelines[name], episode.frames[:128]
     video = pipeline(given, episode.actions[:133], **QUICK)
@@ -225,7 +225,7 @@ def test_a_hub_that_gives_nothing_is_one_line(load, error, monkeypatch):
 
 # ---- settings --------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("kind, presets", [(Experiment, PAPER_EXPERIMENTS), (Experiment, MINI_EXPERIMENTS),
+@pytest.mark.parametrize("kind, presets", [(Experiment, PAPER_EXPERIMENTS), (Experiment, MINI_MODELS),
                                            (TokenizerConfig, PAPER_TOKENIZERS), (TrainingConfig, PAPER_TRAINING)])
 def test_presets_survive_a_file(kind, presets, tmp_path):
     for name, preset in presets.items():

@@ -17,7 +17,7 @@ from PIL import Image
 from millivid import plots
 from millivid.evaluation import METRICS
 from millivid.experiments.reproduce import ROWS
-from millivid.pipeline import MINI_EXPERIMENTS
+from millivid.pipeline import MINI_MODELS
 from millivid.schedule import millivid_schedule
 from millivid.tokenizer import psnr
 from millivid.worlds.rooms import WorldConfig, make_room, make_test_episode, walk
@@ -109,7 +109,7 @@ def test_every_metric_and_row_has_a_title():
     assert plots.row_title("millivid") == "MilliVid" and plots.row_title("my_row") == "my row"
     assert set(plots.TITLES) == {"ground_truth", *ROWS, *plots.BOUNDS}
     assert len(set(plots.TITLES.values())) == len(plots.TITLES)
-    assert set(plots.METHOD_COLOURS) == set(MINI_EXPERIMENTS)
+    assert set(plots.METHOD_COLOURS) == set(MINI_MODELS)
 
 
 @pytest.mark.parametrize("file", sorted(RESULTS.glob("comparison*.json")), ids=lambda path: path.stem)

@@ -1,6 +1,7 @@
 "The tables and figures of a comparison, from numbers that are made up."
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,10 +11,15 @@ from tiny import assert_says
 
 from millivid.basics import MissingFileError, UserError
 from millivid.evaluation import markdown_table
-from millivid.experiments.report import comparison_markdown, format_comparison, format_leads, format_levels
-from millivid.experiments.report import format_models, format_plan_gains, format_plans, read_comparison
-from millivid.pipeline import MINI_EXPERIMENTS
+from millivid.experiments.report import comparison_markdown, format_comparison, format_costs, format_leads
+from millivid.experiments.report import format_levels, format_models, format_plan_gains, format_plans
+from millivid.experiments.report import read_comparison, rollout_tokens
+from millivid.experiments.reproduce import Settings
+from millivid.pipeline import MINI_EXPERIMENTS, MINI_MODELS, PAPER_EXPERIMENTS
 from millivid.plots import BOUNDS, extreme_episodes, plot_curves, plot_rows, plot_strips
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "nbs"))
+import _table as table  # noqa: E402
 
 SPANS = {"short": [1, 2], "medium": [3, 8], "long": [9, 24]}
 RESULTS = Path(__file__).parent.parent / "nbs" / "results"
@@ -31,7 +37,7 @@ def row(mean):
 
 @pytest.fixture
 def result():
-    means = {"millivid": 20., "framepack": 12.} | dict(zip(BOUNDS, (30., 14., 13., 12., 11., 9., 10.)))
+    means = {"millivid": 20., "framepack": 12.} | dict(zip(BOUNDS, (30., 25., 14., 13., 12., 11., 9., 10.)))
     names = ("millivid", "framepack")
     models = {name: {"tokens_per_step": 160, "steps": 1_200, "held_out_loss": .0312,
                      "experiment": asdict(MINI_EXPERIMENTS[name])} for name in names}
@@ -101,3 +107,62 @@ def test_the_tables_beside_a_comparison_are_made_from_it(file):
     text = comparison_markdown(result)
     assert file.with_suffix(".md").read_text() == text
     assert all(part in text for part in (format_plans(result), format_plan_gains(result)) if result["plans"])
+
+
+# ---- what a row costs, and further rows ------------------------------------------------------------------------------
+
+
+def test_the_costs_count_every_pass(result):
+    "By hand: 64 frames with 3 passes a step are two chunks of MilliVid's 21 steps, and 32 steps of FramePack."
+    result["settings"] |= {"generated": 64, "episodes": 4, "sampling_steps": 4}
+    result["seconds"] = dict.fromkeys(result["models"], {"generate": 2.56})
+    lines = format_costs(result, ["millivid", "framepack", "average_room"]).splitlines()[2:]
+    assert lines[0] == "| MilliVid | pose | 74 frames | 32 frames | 1.97 | 315 | 10.0 | 20.0 |"
+    assert lines[1] == "| FramePack | pose | 74 frames | 2 frames | 1.50 | 240 | 10.0 | 12.0 |"
+    assert lines[2] == "| Average room, right place | - | - | - | - | - | - | 14.0 |"
+    result["models"]["framepack"]["retrieved"] = True
+    assert "| all, by pose |" in format_costs(result, ["framepack"])
+
+
+@pytest.mark.parametrize("experiment", [*MINI_MODELS.values(), PAPER_EXPERIMENTS["millivid"]])
+def test_the_tokens_of_a_rollout_are_those_that_its_model_reads(experiment):
+    schedule, frames = experiment.schedule(), 100
+    steps = rollout_tokens(experiment, frames)
+    if schedule is None:
+        assert steps == [160] * 50
+    else:
+        start = schedule.context_frames
+        plan = schedule.rollout(start, start + frames)[:len(steps)]  # the last steps may make later frames only
+        tokens = (schedule.roles > 0).sum(2) @ np.array(schedule.tokens_per_level)
+        assert steps == [tokens[step] for step, _ in plan]
+
+
+def test_further_rows_come_from_the_same_training_and_are_put_in_order(result):
+    result["settings"] |= json.loads(json.dumps(asdict(Settings())))
+    more = json.loads(json.dumps(result))
+    for part in table.PARTS:
+        if "millivid" in more[part]:
+            more[part]["full_resolution"] = more[part]["millivid"]
+    table.check(result, more)
+    table.add_rows(result, more)
+    assert [*result["models"]] == ["millivid", "framepack", "full_resolution"] and "full_resolution" in result["rows"]
+    more["rows"]["framepack"] = row(13.)
+    table.add_rows(result, more)
+    assert result["rows"]["framepack"] == row(12.)
+    with pytest.raises(UserError, match="framepack has 13.00 dB in this run and 12.00 in the table"):
+        table.check(result, more)
+    table.add_rows(result, more, ["framepack"])
+    assert result["rows"]["framepack"] == row(13.)
+    more["settings"]["rooms"] = 7
+    with pytest.raises(UserError, match="rooms 7"):
+        table.check(result, more)
+
+
+def test_other_seeds_are_kept_beside_the_first(result):
+    result["settings"] |= json.loads(json.dumps(asdict(Settings())))
+    more = json.loads(json.dumps(result))
+    more["settings"]["seed"], more["rows"]["framepack"] = 2, row(13.)
+    for _ in range(2):  # twice the same run counts once
+        table.add_seed(result, more)
+    assert result["seed_numbers"] == {"millivid": [0, 2], "framepack": [0, 2]}
+    assert result["seeds"]["framepack"]["psnr"]["long"] == [12., 13.]

@@ -12,11 +12,11 @@ import torch
 
 from millivid.actions import FORWARD, TURN_LEFT, action_rows
 from millivid.evaluation import compare, diagnose, frame_psnr, horizons, psnr_table
-from millivid.pipeline import MINI_EXPERIMENTS, PACKAGED, Pipeline, load_tokenizer
+from millivid.pipeline import MINI_MODELS, PACKAGED, Pipeline, load_tokenizer
 from millivid.tokenizer import MINI_TOKENIZER, encode_frames, psnr
 from millivid.worlds.rooms import RUNNING_EXAMPLE, draw_views, make_test_episode
 
-NAMES = {method: f"mini-{method.replace('_', '-')}" for method in MINI_EXPERIMENTS}
+NAMES = {method: f"mini-{method.replace('_', '-')}" for method in MINI_MODELS}
 CONTEXT, FRESH_EPISODES, FRESH_ROOMS = 128, range(100, 106), 30_000_000
 
 
@@ -50,7 +50,7 @@ def test_all_weights_are_there_and_small():
 
 def test_weights_load_with_the_settings_of_the_presets(tokenizer, generators):
     assert tokenizer.config == MINI_TOKENIZER
-    assert {method: generator.experiment for method, generator in generators.items()} == MINI_EXPERIMENTS
+    assert {method: generator.experiment for method, generator in generators.items()} == MINI_MODELS
     for model in (tokenizer, *(generator.model for generator in generators.values())):
         assert all(value.isfinite().all() for value in model.state_dict().values())
 
@@ -119,7 +119,7 @@ def test_generation_may_begin_anywhere_in_an_action(tokenizer, generators):
             )  # in the middle is a little harder: what the rest of a turn shows is not in the context
 
 
-@pytest.mark.parametrize("method", MINI_EXPERIMENTS)
+@pytest.mark.parametrize("method", MINI_MODELS)
 def test_the_same_seed_gives_the_same_video_wherever_it_is_in_the_batch(method, tokenizer, generators):
     episodes = [make_test_episode(number, CONTEXT + 8, CONTEXT) for number in (106, 107)]
     latents = torch.stack([encode_frames(tokenizer, episode.frames[:CONTEXT]) for episode in episodes])
