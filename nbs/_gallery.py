@@ -36,15 +36,15 @@ from millivid.worlds.rooms import PALETTE, TEXELS_HIGH, TEXELS_WIDE, Room
 
 RESULTS = Path(__file__).resolve().parent / "results"
 LENGTH, WIDTH, HOLD, SIZE = 6, 2., 2, 64  # places, places, frames an action is held, pixels
-PANELS = 3  # on each side wall, of plain paint
-KNOWN_PANEL = 1  # of the south wall; in the world "known" the plaques have its colour
+PANELS = 6  # on each side wall, of plain paint
+KNOWN_PANEL = 2  # of the south wall; in the world "known" the plaques have its colour
 END_WALL = np.array([.10, .10, .12], dtype=np.float32)
 
 
 @dataclass(frozen=True)
 class Gallery:
     "What all halls of a world share."
-    plaque: float = .5  # width and height of a plaque, in places; the wall is 2 wide and 1 high
+    plaque: float = .4  # width and height of a plaque, in places; the wall is 2 wide and 1 high
     known: bool = False  # True: plaques have the colour of a panel that the context shows
 
 
@@ -172,7 +172,7 @@ def draw_views(generator, count, held_out=False, world=Gallery()):
 
 # ---- its tokenizer, and what each level keeps of a plaque ------------------------------------------------------------
 
-TOKENIZER_STEPS, HALLS, STEPS, EPISODES = 1_000, 1_500, 2_000, 64
+TOKENIZER_STEPS, HALLS, STEPS, EPISODES = 900, 1_500, 2_000, 64
 GIVEN, MADE = 40 * HOLD, 48 * HOLD  # frames of context, frames after it
 
 
@@ -200,66 +200,46 @@ def distance(index: np.ndarray) -> np.ndarray:
     return np.where(poses[..., 2] == 0, LENGTH - poses[..., 0] / HOLD - .5, np.nan)
 
 
-class Reader:
-    """Reads the colour of the east plaque in a frame: which of the eight, as the tokenizer draws them, is nearest?
-
-    Unreadable is what is not at least twice as near to it as to any other.
-    """
-
-    def __init__(self, tokenizer, halls: GalleryWalks, world: Gallery, count: int = 400, level: int = 0):
-        colours = np.array([paint(seed, world)[1][1] for seed in range(count)])
-        self.world, self.drawn = world, {}
-        for pose in np.flatnonzero(hall_poses()[:, 2] == 0):
-            drawn = decode_videos(tokenizer, halls.latents[:count, pose, None].float(), level)[:, 0]
-            seen = np.stack([self.look(frame, pose) for frame in drawn])
-            self.drawn[pose] = np.stack([seen[colours == colour].mean(0) for colour in range(len(PALETTE))])
-
-    def look(self, frame: np.ndarray, pose: int) -> np.ndarray:
-        "The mean colour of the pixels where the plaque is."
-        on = cast(self.world)[0][pose] == 2 * PANELS * TEXELS_HIGH * TEXELS_WIDE + 3
-        return frame[on.reshape(SIZE, 2, SIZE, 2).any((1, 3))].mean(0)
-
-    def __call__(self, frame: np.ndarray, pose: int) -> int:
-        "Index in PALETTE, -1 where it is unreadable. The pose looks straight at the east wall."
-        apart = np.linalg.norm(self.drawn[pose] - self.look(frame, pose), axis=1)
-        nearest, second = np.argsort(apart)[:2]
-        return int(nearest) if 2 * apart[nearest] <= apart[second] else -1
-
-
-def probe(latents, colours, seed=0) -> float:
-    "How often a small network reads the colour from latents (halls, numbers): share right, on the last fifth of halls."
+def probe(latents, colours, seed=0):
+    "A small network that reads a colour from latents (halls, numbers). Returns it, and its share right on other halls."
     torch.manual_seed(seed)
-    x, y = (latents - latents.mean(0)) / (latents.std(0) + 1e-6), torch.as_tensor(colours)
-    known = len(x) * 4 // 5
-    net = torch.nn.Sequential(torch.nn.Linear(x.shape[1], 64), torch.nn.GELU(), torch.nn.Linear(64, 8))
+    mean, deviation, y = latents.mean(0), latents.std(0) + 1e-6, torch.as_tensor(colours)
+    known = len(latents) * 4 // 5
+    net = torch.nn.Sequential(torch.nn.Linear(latents.shape[1], 64), torch.nn.GELU(), torch.nn.Linear(64, 8))
     optimizer = torch.optim.AdamW(net.parameters(), 3e-3, weight_decay=.3)
     for _ in range(400):
-        loss = torch.nn.functional.cross_entropy(net(x[:known]), y[:known])
+        loss = torch.nn.functional.cross_entropy(net((latents[:known] - mean) / deviation), y[:known])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return (net(x[known:]).argmax(1) == y[known:]).float().mean().item()
+
+    @torch.no_grad()
+    def read(x):
+        return net((x - mean) / deviation).softmax(-1)
+    return read, (read(latents[known:]).argmax(1) == y[known:]).float().mean().item()
+
+
+class Reader:
+    "Reads the colour of the east plaque from the tokens of one level of a frame, by a small network for each pose."
+
+    def __init__(self, halls: GalleryWalks, world: Gallery, level: int = 0):
+        colours = np.array([paint(seed, world)[1][1] for seed in range(len(halls.latents))])
+        self.tokens, self.networks, self.right = MINI_TOKENIZER.pyramid.level_slice(level), {}, {}
+        for pose in np.flatnonzero(hall_poses()[:, 2] == 0):
+            latents = halls.latents[:, pose, self.tokens].float().flatten(1)
+            self.networks[pose], right = probe(latents, colours)
+            self.right[float(distance(pose))] = round(right, 3)
+
+    def __call__(self, latents, pose: int) -> int:
+        "Index in PALETTE for the tokens of a frame (tokens, channels); -1 where no colour has half of the probability."
+        shares = self.networks[pose](latents[self.tokens].float().flatten()[None])[0]
+        return int(shares.argmax()) if shares.max() >= .5 else -1
 
 
 def calibrate(root: Path) -> dict:
-    """What each level keeps of the east plaque, by distance in places.
-
-    probe: {distance: {level: share right}} of networks that read latents; picture: the same for a `Reader` of frames
-    drawn from one level.
-    """
-    world, tokenizer, halls = WORLDS["gallery"], tokenizer_of(root, "gallery"), walks_of(root, "gallery")[0]
-    colours, found = np.array([paint(seed, world)[1][1] for seed in range(HALLS)]), {"probe": {}, "picture": {}}
-    for level in range(3):
-        reader, tokens = Reader(tokenizer, halls, world, 1_000, level), MINI_TOKENIZER.pyramid.level_slice(level)
-        for x in range(LENGTH):
-            pose, far = int(hall_index(np.array([x * HOLD, 0, 0]))), f"{LENGTH - x - .5}"
-            latents = halls.latents[:, pose].float()
-            found["probe"].setdefault(far, {})[level] = round(probe(latents[:, tokens].flatten(1), colours), 3)
-            drawn = decode_videos(tokenizer, latents[1_000:, None], level)[:, 0]
-            read = np.array([reader(frame, pose) for frame in drawn])
-            found["picture"].setdefault(far, {})[level] = round(float((read == colours[1_000:]).mean()), 3)
-    write_json(root / "calibration.json", found)
-    return found
+    "How often the colour of the east plaque is read from true tokens: {level: {places to the wall: share right}}."
+    halls = walks_of(root, "gallery")[0]
+    return {level: Reader(halls, WORLDS["gallery"], level).right for level in range(3)}
 
 
 # ---- the models ------------------------------------------------------------------------------------------------------
@@ -337,8 +317,8 @@ def test_walk(number: int):
     return held, hall_index(integrate_actions(start, held, HOLD))
 
 
-FAR, NEAR = (5.5, 6.5), 1.5  # places: at FAR the coarsest level hardly knows the colour, up to NEAR all levels do
-LAGS = ((9, 16), (17, 32), (33, 64))  # frames between the two looks
+FAR, NEAR = (4., 5.), 1.5  # places: at FAR the coarsest level hardly knows the colour, up to NEAR all levels do
+LAGS = ((5, 8), (9, 16), (17, 32), (33, 64))  # frames between the two looks
 PLAN = 32  # frames of a plan of MilliVid
 
 
@@ -364,16 +344,17 @@ def agreement(colours: np.ndarray, places: np.ndarray) -> dict[str, list]:
     return shares
 
 
-def judge(frames, truth, views, reader: Reader) -> dict:
-    "All numbers of one model's videos (episodes, frames, 64, 64, 3): agreement, unreadable looks, PSNR."
+def judge(made, truth, views, reader: Reader, tokenizer) -> dict:
+    "All numbers of one model's latents (episodes, frames, tokens, channels): agreement, unreadable looks, PSNR."
     places = distance(views)
-    colours = np.array([[-1 if np.isnan(place) else reader(frame, view)
-                         for frame, view, place in zip(*parts)] for parts in zip(frames, views, places)])
+    colours = np.array([[-1 if np.isnan(place) else reader(latents, view)
+                         for latents, view, place in zip(*parts)] for parts in zip(made, views, places)])
     looks = {"far": (places >= FAR[0]) & (places <= FAR[1]), "near": places <= NEAR}
     score = {name: bootstrap_interval(np.array(values)[:, None])
              for name, values in agreement(colours, places).items()}
+    quality = frame_psnr(decode_videos(tokenizer, made), truth)
     return {"agreement": score, "unreadable": {name: float((colours[look] < 0).mean()) for name, look in looks.items()},
-            "psnr_elsewhere": float(frame_psnr(frames, truth)[np.isnan(places)].mean())}
+            "psnr_elsewhere": float(quality[np.isnan(places)].mean())}
 
 
 def measure(root: Path) -> dict:
@@ -389,16 +370,17 @@ def measure(root: Path) -> dict:
         tokenizer = tokenizer_of(root, name)
         truth = np.stack([draw_hall(10_000_000 + number, view, world) for number, view in enumerate(views)])
         latents = torch.stack([encode_frames(tokenizer, video) for video in truth])
-        videos = {"truth": decode_videos(tokenizer, latents[:, given])}
+        made = {"truth": latents[:, given]}
         for row, job in jobs.items():
             pipeline = Pipeline.from_pretrained(root / job, tokenizer=tokenizer)
-            made = [pipeline.generate(latents[some], actions[some], GIVEN, GIVEN + MADE, 4, some.tolist())
-                    for some in torch.arange(EPISODES).split(16)]
-            videos[row] = decode_videos(tokenizer, torch.cat(made)[:, given])
-        reader = Reader(tokenizer, walks_of(root, name)[0], world)
-        rows = {row: judge(video, truth[:, given], views[:, given], reader) for row, video in videos.items()}
+            parts = [pipeline.generate(latents[some], actions[some], GIVEN, GIVEN + MADE, 4, some.tolist())
+                     for some in torch.arange(EPISODES).split(16)]
+            made[row] = torch.cat(parts)[:, given]
+        reader = Reader(walks_of(root, name)[0], world)
+        rows = {row: judge(one, truth[:, given], views[:, given], reader, tokenizer) for row, one in made.items()}
         if name == "gallery":
-            result |= {"rows": rows, "shown": show(videos, distance(views[:, given]))}
+            some = {row: decode_videos(tokenizer, one[:len(SHOWN_EPISODES)]) for row, one in made.items()}
+            result |= {"rows": rows, "shown": show(some, distance(views[:, given]))}
         else:
             result["controls"][name] = rows
     return result
@@ -415,7 +397,7 @@ def show(videos: dict, places: np.ndarray) -> dict:
     lines, frames = [], {}
     for episode in SHOWN_EPISODES:
         straight = places[episode]
-        when = [int(np.flatnonzero(straight == place)[0]) for place in (6.5, 5.5, 4.5, 3.5, 2.5, 1.5, .5)]
+        when = [int(np.flatnonzero(straight == place)[0]) for place in (4.5, 4., 3.5, 2.5, 1.5, 1., .5)]
         frames[episode] = [frame + 1 for frame in when]
         lines += [np.concatenate(list(video[episode, when]), axis=1) for video in videos.values()]
     sheet = Image.fromarray(np.concatenate(lines))

@@ -26,7 +26,7 @@ def test_the_context_never_looks_east_and_the_walker_then_comes_near():
         heading = gallery.hall_poses()[views[:gallery.GIVEN], 2]
         assert np.isin(heading, range(gallery.HOLD, 3 * gallery.HOLD + 1)).all()  # from north over west to south
         places = gallery.distance(views[gallery.GIVEN:])
-        far, near = places >= gallery.FAR[0], places <= gallery.NEAR
+        far, near = (places >= gallery.FAR[0]) & (places <= gallery.FAR[1]), places <= gallery.NEAR
         assert far.any() and near.any() and far.argmax() < near.argmax()
 
 
@@ -77,7 +77,7 @@ def test_the_blind_schedules_differ_from_millivid_only_where_they_say():
 
 def test_agreement_counts_pairs_of_a_far_and_a_later_near_look():
     places = np.full((2, 60), np.nan)
-    places[:, [2, 40]], places[:, [20, 28, 50]] = 6.5, .5
+    places[:, [2, 40]], places[:, [20, 28, 50]] = 4.5, .5
     colours = np.full((2, 60), -1)
     colours[:, 2], colours[:, 20], colours[:, 28], colours[:, 40], colours[:, 50] = 3, 3, 5, 5, 5
     colours[1, 20] = -1  # unreadable: no pair
@@ -96,11 +96,13 @@ def test_the_published_outcome_follows_from_the_published_numbers():
 
 
 def test_the_gallery_is_what_the_argument_needs():
-    for distance, levels in RESULT["calibration"]["probe"].items():
-        if gallery.FAR[0] <= float(distance) <= gallery.FAR[1]:
-            assert levels["0"] >= .9 and levels["2"] <= .3  # chance: .125
-        if float(distance) <= gallery.NEAR:
-            assert levels["2"] >= .9
+    known = {level: {float(far): share for far, share in shares.items()}
+             for level, shares in RESULT["calibration"].items()}
+    for far in known["0"]:
+        if gallery.FAR[0] <= far <= gallery.FAR[1]:
+            assert known["0"][far] >= .9 and known["2"][far] <= .35  # chance: .125
+        if far <= gallery.NEAR:
+            assert known["2"][far] >= .99
 
 
 @pytest.mark.parametrize("name, frame", [("millivid", 97), ("framepack", 75), ("full_resolution", 6)])
