@@ -311,7 +311,7 @@ def test_walk(number: int):
     "A walk whose context looks west; then it turns round and walks to the east wall. Returns held actions, views."
     rng, given, made, steps = random.Random(number), GIVEN // HOLD, MADE // HOLD, 4
     moves = _with_looks_aside(rng, steps, (given - steps) // 2)
-    moves += [rng.choice((TURN_LEFT, TURN_RIGHT))] * 2 + _with_looks_aside(rng, steps, rng.randrange(4))
+    moves += [rng.choice((TURN_LEFT, TURN_RIGHT))] * 2 + _with_looks_aside(rng, steps, rng.choice((0, 1, 2, 8, 9, 10)))
     moves += stroll(rng, given + made - len(moves), LENGTH - 1, 0)
     start, held = ((LENGTH - 1) * HOLD, 0, 2 * HOLD), np.repeat(moves, HOLD)
     return held, hall_index(integrate_actions(start, held, HOLD))
@@ -323,22 +323,24 @@ PLAN = 32  # frames of a plan of MilliVid
 
 
 def agreement(colours: np.ndarray, places: np.ndarray) -> dict[str, list]:
-    """Does a plaque keep its colour between a far look and a later near one?
+    """Does a plaque keep its colour between a far look, before it was seen from near, and a near one?
 
     colours int (episodes, frames), -1 where unreadable; places float, the distance of the east wall, nan where it is
-    not looked at. Returns {what: [share of agreeing pairs, of each episode]}: pairs by lag, all, those inside one plan
-    of MilliVid and those across two.
+    not looked at. Returns {what: [share of agreeing pairs, of each episode]}: pairs by lag; all; those inside one plan
+    of MilliVid; and those of which the first near look is in a later plan than the far one.
     """
     shares = {}
     for colour, place in zip(colours, places):
         looks = (place >= FAR[0]) & (place <= FAR[1]), place <= NEAR
         far, near = (np.flatnonzero(look & (colour >= 0)) for look in looks)
+        begins = np.flatnonzero(looks[1]).min(initial=len(place))
+        far = far[far < begins]  # later it is no longer new
         first, then = np.meshgrid(far, near, indexing="ij")
         lag, same = then - first, colour[first] == colour[then]
         parts = {f"{a}-{b}": (lag >= a) & (lag <= b) for a, b in LAGS}
         near_enough = (lag > 0) & (lag <= LAGS[-1][1])
         parts |= {"all": near_enough, "one plan": near_enough & (first // PLAN == then // PLAN),
-                  "two plans": near_enough & (first // PLAN != then // PLAN)}
+                  "two plans": near_enough & (first // PLAN < begins // PLAN)}
         for name, part in parts.items():
             shares.setdefault(name, []).append(same[part].mean() if part.any() else np.nan)
     return shares

@@ -39,7 +39,7 @@ def east_plaque(pose, world):
 def test_a_plaque_is_small_from_far_and_the_context_shows_none_of_it():
     world, poses = gallery.WORLDS["gallery"], gallery.hall_poses()
     size = {x: east_plaque(int(gallery.hall_index(np.array([x * gallery.HOLD, 0, 0]))), world) for x in range(6)}
-    assert all(size[x] < size[x + 1] for x in range(5)) and size[1] < .01 and size[5] > .2
+    assert all(size[x] < size[x + 1] for x in range(5)) and size[1] < .01 and size[5] > .1
     west = [pose for pose in range(len(poses)) if gallery.HOLD <= poses[pose, 2] <= 3 * gallery.HOLD]
     assert not any(east_plaque(pose, world) for pose in west)
 
@@ -82,12 +82,14 @@ def test_agreement_counts_pairs_of_a_far_and_a_later_near_look():
     colours[:, 2], colours[:, 20], colours[:, 28], colours[:, 40], colours[:, 50] = 3, 3, 5, 5, 5
     colours[1, 20] = -1  # unreadable: no pair
     found = gallery.agreement(colours, places)
-    np.testing.assert_allclose(found["9-16"], [1, 1])  # 40 with 50
+    assert np.isnan(found["9-16"]).all()  # the look at 40 comes after a near one
     np.testing.assert_allclose(found["17-32"], [.5, 0])  # 2 with 20 and with 28
     np.testing.assert_allclose(found["33-64"], [0, 0])  # 2 with 50
-    np.testing.assert_allclose(found["one plan"], [2 / 3, 1 / 2])  # 2 with 20, 2 with 28, 40 with 50: 32 to 63
-    np.testing.assert_allclose(found["two plans"], [0, 0])
-    np.testing.assert_allclose(found["all"], [.5, 1 / 3])
+    np.testing.assert_allclose(found["one plan"], [.5, 0])  # 2 with 20, 2 with 28
+    assert np.isnan(found["two plans"]).all()  # it was seen from near in the first plan
+    places[:, [20, 28]] = np.nan
+    np.testing.assert_allclose(gallery.agreement(colours, places)["two plans"], [0, 0])  # 2 with 50
+    np.testing.assert_allclose(found["all"], [1 / 3, 0])
 
 
 def test_the_published_outcome_follows_from_the_published_numbers():
