@@ -311,7 +311,8 @@ def test_walk(number: int):
     "A walk whose context looks west; then it turns round and walks to the east wall. Returns held actions, views."
     rng, given, made, steps = random.Random(number), GIVEN // HOLD, MADE // HOLD, 4
     moves = _with_looks_aside(rng, steps, (given - steps) // 2)
-    moves += [rng.choice((TURN_LEFT, TURN_RIGHT))] * 2 + _with_looks_aside(rng, steps, rng.choice((0, 1, 2, 8, 9, 10)))
+    moves += [rng.choice((TURN_LEFT, TURN_RIGHT))] * 2
+    moves += _with_looks_aside(rng, steps, rng.choice((0, 1, 2, 14, 15, 16)))  # straight on, or much later
     moves += stroll(rng, given + made - len(moves), LENGTH - 1, 0)
     start, held = ((LENGTH - 1) * HOLD, 0, 2 * HOLD), np.repeat(moves, HOLD)
     return held, hall_index(integrate_actions(start, held, HOLD))

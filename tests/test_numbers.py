@@ -131,7 +131,8 @@ def test_no_other_number_stands_in_the_words_of_the_readme():
     settings, search = Settings(), runpy.run_path(str(ROOT / "nbs" / "_example.py"))
     _, _, last_seen, _ = search["key_frame"](make_test_episode(RUNNING_EXAMPLE))
     known = {settings.episodes, settings.context, settings.generated, f"{settings.long_steps:,}",
-             *(RESULT["models"][name]["tokens_per_step"] for name in SHIPPED.values()), 95, "2.0",  # of the interval; Apache-2.0
+             *(RESULT["models"][name]["tokens_per_step"] for name in SHIPPED.values()),
+             95, "2.0",  # of the interval; Apache-2.0
              settings.context - 1 - last_seen, 0, 1}  # how long the wall was out of sight; the ends of the share
     left_out = r"```.*?```|^\|.*?$|`[^`]*`|\]\([^)]*\)"  # code, the table, addresses
     words = re.sub(left_out, "", (ROOT / "README.md").read_text(), flags=re.S | re.M)
