@@ -39,7 +39,6 @@ TITLES = {
     "millivid_cascaded": "MilliVid, cascaded latents", "rollout_upscale": "Rollout, then upscaling",
     "rollout_upscale_long": "Rollout, then upscaling, trained longer", "two_speeds": "Two speeds",
     "full_resolution_retrieved": "Full resolution, frames retrieved by pose",
-    "full_resolution_retrieved_long": "Full resolution, frames retrieved by pose, trained longer",
     "millivid_plain": "MilliVid, plain actions, trained longer",
     "millivid_pose_head": "MilliVid, plain actions, pose head, trained longer",
     "random_episode": "Random frame, other episode", "random_context": "Random frame of the context",
@@ -331,7 +330,7 @@ def comparison_video(
     grid = np.concatenate([np.concatenate(list(videos[row][:, context - lead:]), axis=1) for row in rows], axis=2)
     grid = grid.repeat(scale, axis=1).repeat(scale, axis=2)
     width = grid.shape[2]
-    header = _bar(width, [(i * width // len(rows) + 6, row_title(row)) for i, row in enumerate(rows)])
+    header = _bar(width, [(i * width // len(rows) + 2, row_title(row)) for i, row in enumerate(rows)])
     footers = [_bar(width, [(6, "context, given to all")], fill=CONTEXT_COLOUR)] * lead
     footers += [_bar(width, [(6, f"generated frame {i + 1}")], fill=GENERATED_COLOUR) for i in range(len(grid) - lead)]
     return np.stack([np.concatenate([header, frame, footer]) for frame, footer in zip(grid, footers)])

@@ -1,11 +1,11 @@
 """Watch memory emerge: train MilliVid and FramePack as those of the package were trained, and measure on the way.
 
     python nbs/_shipped.py runs/emergence                      # the tokenizer of the package
-    python nbs/_emergence.py train runs/emergence millivid     # about 25 minutes of one core; resumes
+    python nbs/_emergence.py train runs/emergence millivid     # about 10 minutes of one core; resumes
     python nbs/_emergence.py train runs/emergence framepack
     python nbs/_emergence.py measure runs/emergence            # some minutes; leaves results/emergence.json and .png
 
-The trainings stop at step 3,000 of 8,000; for the last step stand the weights in the package.
+The trainings stop at step 1,200 of 8,000; for the last step stand the weights in the package.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from millivid.video import gather_tokens, step_indices
 from millivid.worlds.rooms import RUNNING_EXAMPLE, RoomWorld
 
 RESULTS = Path(__file__).resolve().parent / "results"
-STEPS = (200, 400, 600, 1_200, 2_000, 3_000)
+STEPS = (200, 400, 600, 1_200)
 NAMES = ("millivid", "framepack")
 
 
@@ -42,7 +42,7 @@ class Kept(Exception):
 
 
 def train_row(root: Path, name: str, device: str):
-    """Train as `millivid reproduce` trained a model of the package, to its step 3,000; keep its weights on the way.
+    """Train as `millivid reproduce` trained a model of the package, to its step 1,200; keep its weights on the way.
 
     What is there is not made again; an interrupted run goes on at its last checkpoint.
     """
@@ -140,7 +140,7 @@ def weights_of(root: Path, name: str):
 
 def measure(root: Path):
     "PSNR, error behind the walker, and attention to the right old frames, of all weights that were kept."
-    tokenizer, settings = load_tokenizer(root / "tokenizer"), Settings(episodes=16, generated=128)
+    tokenizer, settings = load_tokenizer(root / "tokenizer"), Settings(episodes=8, generated=128)
     world, given = RoomWorld(episodes=settings.episodes, generated=settings.generated), settings.context
     world.first = RUNNING_EXAMPLE
     (truth, actions, _), walked = world.test_episodes(), world._walked()[1]

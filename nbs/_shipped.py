@@ -1,7 +1,7 @@
 """Begin a run of `millivid reproduce` with what the package ships: its tokenizer, and its models as trained rows.
 
     python nbs/_shipped.py runs/more
-    millivid reproduce --rows millivid_long full_resolution_retrieved_long --out runs/more --results out/more
+    millivid reproduce --rows millivid_long rollout_upscale_long --out runs/more --results out/more
 
 The models of the package are not trained again; new rows get their tokens, and stand beside them episode by episode.
 """

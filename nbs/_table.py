@@ -2,7 +2,7 @@
 
     millivid reproduce --seed 1 --rows millivid_long framepack_long --out runs/seed1 --results out/seed1
     python nbs/_shipped.py runs/more
-    millivid reproduce --rows millivid_long full_resolution_retrieved_long --out runs/more --results out/more
+    millivid reproduce --rows millivid_long rollout_upscale_long --out runs/more --results out/more
     python nbs/_table.py out/seed1/comparison.json out/more/comparison.json
 
 Rows that the table has stay as they are; `--replace ROW` takes one from the run instead.
