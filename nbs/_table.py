@@ -44,6 +44,10 @@ def add_rows(table: dict, result: dict, replaced=()):
         known = [*ROWS, *BOUNDS]
         order = sorted(table[part], key=lambda row: known.index(row) if row in known else -1)
         table[part] = {row: table[part][row] for row in order}
+    for row in {*replaced} & table.get("seeds", {}).keys():
+        for metric, means in table["seeds"][row].items():
+            for horizon, numbers in means.items():
+                numbers[0] = table["rows"][row][metric][horizon]["mean"]
 
 
 def add_seed(table: dict, result: dict):

@@ -11,7 +11,7 @@ import pytest
 from tiny import assert_says
 
 from millivid.cli import RELEASE_DEMO, DemoOptions
-from millivid.experiments.report import experiment_of, format_comparison, read_comparison
+from millivid.experiments.report import experiment_of, format_comparison, read_comparison, rollout_tokens
 from millivid.experiments.reproduce import MAIN_ROWS, ROWS, Settings
 from millivid.pipeline import MINI_EXPERIMENTS, MINI_MODELS, PACKAGED, PAPER_EXPERIMENTS
 from millivid.plots import BOUNDS
@@ -182,6 +182,52 @@ def test_the_readme_says_how_the_models_compare():
         assert upscaled > psnr(RESULT, "millivid_long", horizon) > psnr(RESULT, "average_room", horizon) + 9
     for name in ("framepack_long", "full_resolution_long"):
         assert psnr(RESULT, name, value="high") < psnr(RESULT, "average_room", value="low")
+
+
+def test_results_says_what_a_look_up_does():
+    def new(name):
+        return RESULT["rows"][name]["psnr_unseen"]["long"]["mean"]
+
+    models = {name: psnr(RESULT, name) for name in RESULT["models"]}
+    assert max(models, key=models.get) == "full_resolution_retrieved"
+    assert models["full_resolution_retrieved"] > psnr(RESULT, "copy_pose") > psnr(RESULT, "rollout_upscale_long")
+    assert all(psnr(RESULT, "copy_pose", span) > psnr(RESULT, "millivid_long", span) for span in ("short", "long"))
+    assert new("copy_pose") < new("average_room") - 1 and min(map(new, ("millivid_long", "rollout_upscale_long"))) > 23
+    seen = RESULT["settings"]["frames_seen_in_context"].values()
+    assert all(.75 < share < .85 for share in seen)
+    assert RESULT["models"]["full_resolution_retrieved"]["steps"] == 1_200
+    assert_says(prose("12_results"), f"on a new view it has {new('full_resolution_retrieved'):.1f} dB",
+                f"MilliVid has {new('millivid'):.1f} there after as many steps", "four of five generated frames")
+
+
+def test_results_says_what_a_video_costs():
+    frames, cost = RESULT["settings"]["generated"], {}
+    for name in ("millivid_long", "rollout_upscale_long", "full_resolution_long", "framepack_long"):
+        steps = rollout_tokens(experiment_of(RESULT["models"][name]), frames)
+        cost[name] = len(steps), RESULT["seconds"][name]["generate"]
+    (passes, seconds), (fewer, faster) = cost["millivid_long"], cost["rollout_upscale_long"]
+    assert .45 < fewer / passes < .55 and faster < seconds / 2
+    assert min(cost, key=lambda name: cost[name][0]) == "full_resolution_long"
+    assert "Upscaling makes more frames in a step, so it needs half of MilliVid's passes, and less than half" in prose(
+        "12_results")
+
+
+def test_results_says_how_long_a_memory_lasts():
+    long = json.loads((RESULTS / "horizon.json").read_text())
+    fall = {name: f"{value['mean']:.2f}".lstrip("0") for name, value in long["fall"].items()}
+    assert long["frames"] == 1_024 and long["episodes"] == 16
+    for name, curve in long["curves"].items():
+        fog = np.array(long["curves"]["average_room"])
+        if name in ("millivid", "rollout_upscale"):
+            assert (np.array(curve) > fog + 3).all(), name
+        elif name in ("framepack", "full_resolution"):
+            assert (np.array(curve)[2:] < fog[2:]).all(), name
+    blind = long["blind_from"]
+    assert_says(prose("12_results"), "From the frame on where no window holds a true frame any more "
+                f"(+{blind['millivid']} for MilliVid, +{blind['rollout_upscale']} for upscaling)",
+                f"MilliVid loses here {fall['millivid']} dB in a hundred frames, upscaling {fall['rollout_upscale']}",
+                f"{long['curves']['millivid'][0]:.1f} dB in the first 32 frames, "
+                f"{long['curves']['millivid'][-1]:.1f} in the last")
 
 
 @pytest.mark.parametrize("name", ["millivid_plain", "millivid_pose_head"])

@@ -19,6 +19,7 @@ from millivid.pipeline import MINI_EXPERIMENTS, MINI_MODELS, PAPER_EXPERIMENTS
 from millivid.plots import BOUNDS, extreme_episodes, plot_curves, plot_rows, plot_strips
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "nbs"))
+import _horizon as horizon  # noqa: E402
 import _table as table  # noqa: E402
 
 SPANS = {"short": [1, 2], "medium": [3, 8], "long": [9, 24]}
@@ -166,3 +167,15 @@ def test_other_seeds_are_kept_beside_the_first(result):
         table.add_seed(result, more)
     assert result["seed_numbers"] == {"millivid": [0, 2], "framepack": [0, 2]}
     assert result["seeds"]["framepack"]["psnr"]["long"] == [12., 13.]
+
+
+@pytest.mark.parametrize("name, frame", [("millivid", 97), ("framepack", 75), ("full_resolution", 6),
+                                         ("rollout_upscale", 73)])
+def test_from_which_frame_on_no_true_frame_is_seen(name, frame):
+    assert horizon.first_blind_frame(MINI_MODELS[name]) == frame
+
+
+def test_the_fall_is_a_slope_in_decibels_for_a_hundred_frames():
+    score = 30 - .02 * np.arange(200.) + np.zeros((4, 1))
+    score[:, :50] = 0  # not looked at
+    assert horizon.fall(score, 50)["mean"] == pytest.approx(2)
