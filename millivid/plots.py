@@ -408,6 +408,6 @@ def plot_curves(
         axis.plot(np.arange(len(curve)) + 1 + width // 2, curve, linestyle=BOUND_STYLES.get(name, "-"), color=colour,
                   label=row_title(name))
     axis.set(xlabel="generated frame", ylabel=metric_title(metric))
-    axis.legend(fontsize=8, ncols=2)
+    figure.legend(fontsize=8, ncols=3, loc="outside upper center", frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
     return figure

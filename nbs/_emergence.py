@@ -164,7 +164,7 @@ def measure(root: Path):
     result["shown"] = [number + 1 for number in SHOWN]
     sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in shown])  # a row for the truth, and each model
     write_json(RESULTS / "emergence.json", result)
-    write_atomically(RESULTS / "emergence.png", lambda path: Image.fromarray(sheet).save(path, "PNG", optimize=True))
+    write_atomically(RESULTS / "emergence.png", lambda path: Image.fromarray(sheet).quantize(256).save(path, "PNG"))
 
 
 def main():

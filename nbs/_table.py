@@ -39,7 +39,8 @@ def check(table: dict, result: dict):
 def add_rows(table: dict, result: dict, replaced=()):
     "Put the rows that the table has not yet into it, and those that are to be replaced."
     for part in PARTS:
-        for row in result[part].keys() - (table[part].keys() - {*replaced}):
+        old = table[part].keys() - ({*replaced} if part != "seconds" else ())  # times of other days do not compare
+        for row in result[part].keys() - old:
             table[part][row] = result[part][row]
         known = [*ROWS, *BOUNDS]
         order = sorted(table[part], key=lambda row: known.index(row) if row in known else -1)

@@ -230,6 +230,20 @@ def test_results_says_how_long_a_memory_lasts():
                 f"{long['curves']['millivid'][-1]:.1f} in the last")
 
 
+def test_training_says_when_memory_begins():
+    seen = json.loads((RESULTS / "emergence.json").read_text())
+    ours, theirs = ({int(step): found for step, found in seen[name].items()} for name in ("millivid", "framepack"))
+    assert list(ours) == list(theirs) == [200, 400, 600, 1_200, Settings().long_steps]
+    share, long = ({step: found[part][key] for step, found in ours.items()}
+                   for part, key in (("attention", "share"), ("psnr", "long")))
+    before, after, even = (f"{x:.2f}"[1:] for x in (share[200], share[600], ours[200]["attention"]["even"]))
+    assert_says(prose("10_training"), f"from {before} (if", f"it would be {even}) to {after};",
+                f"{long[600]:.1f} dB at the long horizon, where the trained model has {long[8_000]:.1f}",
+                f"{theirs[8_000]['error']['behind'] / theirs[8_000]['error']['forward']:.0f} times that going forward")
+    assert all(found["error"]["behind"] < 1.5 * found["error"]["forward"] for found in ours.values())
+    assert all(found["attention"]["share"] < found["attention"]["even"] for found in theirs.values())
+
+
 @pytest.mark.parametrize("name", ["millivid_plain", "millivid_pose_head"])
 def test_without_the_pose_a_small_model_does_not_remember(name):
     assert psnr(RESULT, name, value="high") < psnr(RESULT, "average_room", value="low")

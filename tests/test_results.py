@@ -120,7 +120,7 @@ def test_the_costs_count_every_pass(result):
     lines = format_costs(result, ["millivid", "framepack", "average_room"]).splitlines()[2:]
     assert lines[0] == "| MilliVid | pose | 74 frames | 32 frames | 1.97 | 315 | 10.0 | 20.0 |"
     assert lines[1] == "| FramePack | pose | 74 frames | 2 frames | 1.50 | 240 | 10.0 | 12.0 |"
-    assert lines[2] == "| Average room, right place | - | - | - | - | - | - | 14.0 |"
+    assert lines[2] == "| Average room, right place | pose | 256 other rooms | - | 0 | 0 | - | 14.0 |"
     result["models"]["framepack"]["retrieved"] = True
     assert "| all, by pose |" in format_costs(result, ["framepack"])
 

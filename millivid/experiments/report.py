@@ -115,13 +115,17 @@ def rollout_tokens(experiment: Experiment, frames: int) -> list[int]:
     return [int(schedule.step_tokens[step]) for step, _ in plan]
 
 
+_BOUNDS_SEE = {"copy_pose": ("pose", "the context, by pose"), "average_room": ("pose", "256 other rooms"),
+               "autoencoded": ("pose", "the frame itself")}
+
+
 def format_costs(result: dict, rows) -> str:
     "What each row is told, what it sees, what its videos cost (a pass for each noise level but the last), as Markdown."
     settings, lines = result["settings"], []
     for name in rows:
         model, score = result["models"].get(name), number({"mean": result["rows"][name]["psnr"]["long"]["mean"]})
         if model is None:
-            lines.append([row_title(name), *["-"] * 6, score])
+            lines.append([row_title(name), *_BOUNDS_SEE.get(name, ("-", "-")), "-", "0", "0", "-", score])
             continue
         experiment, frames = experiment_of(model), settings["generated"]
         steps, schedule = rollout_tokens(experiment, frames), experiment.schedule()
