@@ -210,7 +210,7 @@ SLIDES = {
         ("e37ec414", "One difference to", "The paper's models see"),
         ("8d6a4876", "Without being told", "Most corners are", "What is on the walls"),
         ("58f43aa6", "Of the oldest frames", "So the wall behind", "Half a turn is what"),
-        (None, "A small world", "A room has", "Tuning", "We chose", "One seed", "The intervals say", "Odometry.**",
+        (None, "A small world", "A room has", "Tuning", "We chose", "Seeds", "Their intervals say", "Odometry.**",
          "Our models are told where they are", "Without that"),
         ("41fde416", "After as many steps", "MilliVid is 5.2 dB"),
     ],

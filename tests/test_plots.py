@@ -147,7 +147,7 @@ def test_a_comparison_video_shows_the_frames_it_names(monkeypatch):
     video = plots.comparison_video(videos, context=4, scale=2, lead=3)
     high = (video.shape[1] - 2 * 2 * 4) // 2  # of the bars above and below two episodes
     assert len(video) == 3 + 6 and video.shape[2] == 2 * 2 * 80 and video.dtype == np.uint8
-    assert all(said[frame[:high].tobytes()] == [(6, "Ground truth"), (160 + 6, "MilliVid")] for frame in video)
+    assert all(said[frame[:high].tobytes()] == [(2, "Ground truth"), (160 + 2, "MilliVid")] for frame in video)
     labels = [said[frame[-high:].tobytes()][0][1] for frame in video]
     assert all("context" in label for label in labels[:3]) and not any("context" in label for label in labels[3:])
     assert [label.split()[-1] for label in labels[3:]] == list("123456")
