@@ -188,13 +188,13 @@ def outcome(result: dict) -> list[dict]:
 SHOWN = (0, 1, 2)  # episodes, whatever they show
 
 
-def measure(episodes: int) -> dict:
+def measure(episodes: int, cache=None) -> dict:
     "All rows, and the truth as the tokenizer draws it."
     tokenizer, walks = load_tokenizer(), [hidden_walk(number) for number in range(episodes)]
     poses, actions = np.stack([pose for _, pose in walks]), torch.stack([action_rows(held) for held, _ in walks])
     latents = torch.stack([encode_frames(tokenizer, render_poses(make_room(TEST_SEED + 5_000_000 + number), index))
                            for number, index in enumerate(pose_index(poses))])
-    rooms, levels = RoomWalks(tokenizer, range(2_000)), [*map(tokenizer.config.pyramid.level_slice, range(3))]
+    rooms, levels = RoomWalks(tokenizer, range(2_000), cache=cache), [*map(tokenizer.config.pyramid.level_slice, range(3))]
     readers = {wall: Reader(rooms, wall, levels[0]) for wall in WALLS}
     result = {"command": "python nbs/_hidden_wall.py", "episodes": episodes,
               "right": {0: readers["unseen"].right, 2: Reader(rooms, "unseen", levels[2]).right}, "rows": {}}
@@ -229,8 +229,10 @@ def draw(tokenizer, videos: dict, places: np.ndarray) -> dict:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--episodes", type=int, default=96)
-    write_json(RESULTS / "hidden_wall.json", measure(parser.parse_args().episodes))
+    parser.add_argument("--episodes", type=int, default=64)
+    parser.add_argument("--cache", type=Path, help="a file for the encoded rooms, or one of `millivid reproduce`")
+    options = parser.parse_args()
+    write_json(RESULTS / "hidden_wall.json", measure(options.episodes, options.cache))
 
 
 if __name__ == "__main__":
