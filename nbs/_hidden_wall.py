@@ -194,7 +194,8 @@ def measure(episodes: int, cache=None) -> dict:
     poses, actions = np.stack([pose for _, pose in walks]), torch.stack([action_rows(held) for held, _ in walks])
     latents = torch.stack([encode_frames(tokenizer, render_poses(make_room(TEST_SEED + 5_000_000 + number), index))
                            for number, index in enumerate(pose_index(poses))])
-    rooms, levels = RoomWalks(tokenizer, range(2_000), cache=cache), [*map(tokenizer.config.pyramid.level_slice, range(3))]
+    rooms = RoomWalks(tokenizer, range(2_000), cache=cache)
+    levels = [tokenizer.config.pyramid.level_slice(level) for level in range(3)]
     readers = {wall: Reader(rooms, wall, levels[0]) for wall in WALLS}
     result = {"command": "python nbs/_hidden_wall.py", "episodes": episodes,
               "right": {0: readers["unseen"].right, 2: Reader(rooms, "unseen", levels[2]).right}, "rows": {}}
