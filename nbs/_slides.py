@@ -190,7 +190,7 @@ SLIDES = {
         (None, "MilliVid keeps most", "MilliVid loses about", "They do not lose", "Full resolution cannot",
          "FramePack could, and", "MilliVid is not the best", "And with the pose one"),
         ("46364049", "Whoever knows the pose", "On a new view the copy", "That is what these"),
-        ("12cost01", "A video is another matter", "Upscaling makes more"),
+        (None, "A video is another matter", "Upscaling makes more"),
         ("b8d7e879", "None of these four", "So late in", "MilliVid loses a little"),
         ("12hor002", "From the frame on", "MilliVid loses here"),
         ("fb3f697d", "First one episode", "Do not look at"),

@@ -58,6 +58,7 @@ def test_an_animation_keeps_the_colours_of_a_whole_walk(kind):
 
 def test_a_picture_is_shown_with_its_alternative_text(monkeypatch):
     shown = []
+    plt.close("all")  # what other tests have left open
     monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
     plots.show(plt.figure(figsize=(1, 1)), 'a "red" wall & nothing else', width=40)
     plots.show(plots.animation(np.zeros((2, 4, 4, 3), np.uint8), kind="gif"), "black")
