@@ -207,7 +207,7 @@ SLIDES = {
         ("c13be804", "Is it the plan", "Along a row", "Down a column"),
         ("5b2a8a07", "If plan and refinement", "Upscaling is truer"),
         ("b74d0866", "A sharper look", "It drops at all", "So a new plan costs"),
-        ("13hid005", "Besides the control", "On the hidden wall every row", "So the question stays"),
+        ("13hid005", "Besides the control", "On the hidden wall every row", "So in this world, with"),
         ("e37ec414", "One difference to", "The paper's models see"),
         ("8d6a4876", "Without being told", "Most corners are", "What is on the walls"),
         ("58f43aa6", "Of the oldest frames", "So the wall behind", "Half a turn is what"),
