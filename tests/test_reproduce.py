@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,9 +35,13 @@ from millivid.layers import TRANSFORMER_SIZES
 from millivid.pipeline import Pipeline, load_tokenizer
 from millivid.plots import BOUNDS, TITLES
 from millivid.schedule import CONTEXT, DENOISED, schedule_text
+from millivid.training import MINI_VIDEO_TRAINING, train_video
 from millivid.video import Tokens, VideoConfig, VideoModel, pose_features, relative_poses
 from millivid.worlds.doom import DoomWorld
 from millivid.worlds.rooms import make_test_episodes
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "nbs"))
+import _shipped as shipped  # noqa: E402
 
 TOY = dict(tokenizer_steps=3, steps=3, long_steps=4, rooms=2, episodes=2, generated=24, sampling_steps=2)
 
@@ -535,3 +540,18 @@ def test_retrieval_reads_the_past_it_needs_and_no_future(walk):
     other = latents + (~used)[..., None, None]
     assert torch.allclose(make(other)[:, 40:, :16], made[:, 40:, :16], atol=1e-5)
     assert not torch.allclose(make(latents + used[..., None, None])[:, 40:, :16], made[:, 40:, :16], atol=1e-2)
+
+
+def test_a_run_can_begin_with_the_weights_of_the_package(tmp_path):
+    shipped.begin(tmp_path / "run")
+    run = Run(tmp_path / "run")
+    assert run.is_complete("tokenizer") and run.result("tokenizer")["steps"] == Settings().tokenizer_steps
+    for name in ("millivid_long", "rollout_upscale_long"):
+        row = ROWS[name]
+        training = dataclasses.replace(MINI_VIDEO_TRAINING, steps=Settings().long_steps)
+        model, history = train_video(row.experiment, None, None, training, run.root / name, progress=False)
+        assert len(history["loss"]) == Settings().long_steps  # nothing is left to train
+        trained = Pipeline.from_pretrained(f"mini-{name.removesuffix('_long').replace('_', '-')}").model.state_dict()
+        assert all(torch.equal(value, trained[key]) for key, value in model.state_dict().items())
+    with pytest.raises(UserError, match="name a new folder"):
+        shipped.begin(tmp_path / "run")
