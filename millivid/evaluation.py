@@ -80,7 +80,7 @@ def nearest_poses(
 
     One move is as far as a quarter turn. Of several equally near frames it is the oldest.
     """
-    x, y, yaw = (actions[..., place].double().numpy() for place in (1, 2, 4))
+    x, y, yaw = (actions[..., place].double().cpu().numpy() for place in (1, 2, 4))
     moved = np.hypot(*(part[:, :, None] - part[:, None, :context] for part in (x, y)))
     turned = np.abs((yaw[:, :, None] - yaw[:, None, :context] + np.pi) % (2 * np.pi) - np.pi) / (np.pi / 2)
     return (moved + turned).round(4).argmin(2)

@@ -391,7 +391,7 @@ def longest_trained(result: dict) -> list[str]:
 
 def plot_curves(
     result: dict,  # the content of comparison.json
-    rows=None,  # names of rows; default: the four methods, trained longest, rows of your own, and the bounds
+    rows=None,  # names of rows; default: the four methods, trained longest, rows of your own, and four bounds
     metric: str = "psnr_seen",
     window: int = 9,  # frames that a curve is smoothed over
 ):

@@ -15,6 +15,7 @@ import torch
 from millivid.basics import write_json
 from millivid.evaluation import bootstrap_interval, bound_videos, decode_videos, frame_psnr
 from millivid.pipeline import MINI_MODELS, Pipeline, load_tokenizer
+from millivid.schedule import DENOISED
 from millivid.tokenizer import encode_frames
 from millivid.worlds.rooms import RoomWorld
 
@@ -26,7 +27,7 @@ def first_blind_frame(experiment) -> int:
     back = experiment.context_frames
     schedule = experiment.schedule()
     chunk = schedule.finished_frames if schedule else experiment.video.framepack_denoised
-    planned = int((schedule.roles[0] == 2).any(0).sum()) if schedule else chunk  # by the first step of a chunk
+    planned = int((schedule.roles[0] == DENOISED).any(0).sum()) if schedule else chunk  # by the first step of a chunk
     starts = (chunk * number + part for number in range(1_000) for part in range(0, chunk, planned))
     return next(start for start in starts if start >= back) + 1
 

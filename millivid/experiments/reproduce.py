@@ -443,8 +443,8 @@ class RetrievedClips:
 
     def read(self, drawn, roles=None):
         "Latents and actions of the frames that were looked up, then of the new ones."
-        (latents, actions), each = self.clips.read(drawn), torch.arange(len(drawn[0]))[:, None]
-        chosen = retrieved_frames(actions, self.history)
+        latents, actions = self.clips.read(drawn)
+        each, chosen = torch.arange(len(latents))[:, None], retrieved_frames(actions, self.history)
         return latents[each, chosen], actions[each, chosen]
 
 
