@@ -39,6 +39,7 @@ TITLES = {
     "millivid_cascaded": "MilliVid, cascaded latents", "rollout_upscale": "Rollout, then upscaling",
     "rollout_upscale_long": "Rollout, then upscaling, trained longer", "two_speeds": "Two speeds",
     "full_resolution_retrieved": "Full resolution, frames retrieved by pose",
+    "full_resolution_retrieved_long": "Full resolution, frames retrieved by pose, trained longer",
     "millivid_plain": "MilliVid, plain actions, trained longer",
     "millivid_pose_head": "MilliVid, plain actions, pose head, trained longer",
     "random_episode": "Random frame, other episode", "random_context": "Random frame of the context",

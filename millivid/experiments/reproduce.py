@@ -81,6 +81,7 @@ ROWS = {
     "rollout_upscale": Row(MINI_MODELS["rollout_upscale"]),
     "rollout_upscale_long": Row(MINI_MODELS["rollout_upscale"], long=True),
     "full_resolution_retrieved": Row(MINI_EXPERIMENTS["full_resolution"], retrieved=True),
+    "full_resolution_retrieved_long": Row(MINI_EXPERIMENTS["full_resolution"], long=True, retrieved=True),
     "two_speeds": Row(_ablation("own", text=schedule_text(two_speeds_schedule(_MAIN.pyramid.tokens_per_level)))),
     "millivid_plain": Row(_plain(), long=True),
     "millivid_pose_head": Row(_plain(pose_head=True), long=True),

@@ -1,0 +1,343 @@
+"""Is a detail decided twice? A hall with a wall that the context has never shown, and models that learned to invent it.
+
+    python nbs/_gallery.py train runs/gallery millivid    # about 25 minutes of one core; resumes
+    python nbs/_gallery.py train runs/gallery rollout_upscale
+    python nbs/_gallery.py train runs/gallery blind_details
+    python nbs/_gallery.py train runs/gallery blind_plan
+    python nbs/_gallery.py measure runs/gallery           # some minutes; leaves nbs/results/gallery.json and .png
+
+The hall is a room of seven places in plain paint. In the context the walker stands in its western half and never looks
+east. Then he turns round, sees the east wall from far, and walks up to it. From far the colours of its two panels can
+be read from the finest tokens and hardly from the coarsest one; from near from both. So a schedule whose plan and
+details do not look at each other decides a colour twice. Every model begins with weights of the package.
+"""
+
+import argparse
+import hashlib
+import json
+import random
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from millivid.actions import FORWARD, TURN_LEFT, TURN_RIGHT, action_rows, integrate_actions
+from millivid.basics import require, write_atomically, write_json
+from millivid.data import StepSampler
+from millivid.evaluation import bootstrap_interval, decode_videos
+from millivid.pipeline import Pipeline, load_tokenizer
+from millivid.schedule import CONTEXT, DENOISED, UNSEEN, Schedule
+from millivid.tokenizer import encode_frames
+from millivid.training import MINI_VIDEO_TRAINING, train, video_batch, video_loss
+from millivid.worlds.rooms import TEST_SEED, WorldConfig, cached_latents, lattice_poses, make_room, pose_index
+from millivid.worlds.rooms import render_poses
+
+RESULTS = Path(__file__).resolve().parent / "results"
+HALL = WorldConfig(places=7, textured=False)
+MIDDLE, EAST, WEST = 6, 0, 4  # y of the middle line in half places; headings
+GIVEN, WALK, MADE = 128, 272, 96  # frames of a context, of a walk, and of those after the context that are generated
+FAR, NEAR = (5.5, 6.5), (.5, 2.5)  # places to the wall
+BLOCK, PLAN = 16, 32  # frames that upscaling refines at once from level 2 to level 1; frames of a plan of MilliVid
+TRAINING = replace(MINI_VIDEO_TRAINING, steps=3_000, seed=0)
+ROWS = ("millivid", "rollout_upscale", "blind_details", "blind_plan")
+PREDICTIONS = [  # written down and committed before any of the models was trained; see `outcome`
+    ("millivid", "unseen", "one plan", "least", .7, "its details see the plan ahead, and paint what it has decided"),
+    ("rollout_upscale", "unseen", "one plan", "most", .45, "its plan and its details decide apart"),
+    ("gap", "unseen", "one plan", "least", .2, "so MilliVid agrees with itself more often than upscaling does"),
+    ("rollout_upscale", "unseen", "one block", "least", .6, "here its details see the coarse tokens of the near look"),
+    ("blind_details", "unseen", "one plan", "most", .45, "MilliVid's details, but they see no plan ahead"),
+    ("blind_plan", "unseen", "one plan", "least", .7, "what it does not see matters for the next plan only"),
+    ("gap", "seen", "all", "most", .1, "control: the context has shown this wall, so nothing is decided"),
+    ("gap", "unseen", "near and near", "most", .1, "control: the coarsest tokens tell the colour both times"),
+]
+
+
+# ---- the hall and its walks ------------------------------------------------------------------------------------------
+
+
+def _with_looks_aside(rng, moves, looks):
+    "Moves straight on, and in between looks to one side and back."
+    parts = [[move] for move in moves]
+    for _ in range(looks):
+        turns = [TURN_LEFT, TURN_RIGHT]
+        rng.shuffle(turns)
+        parts.append(turns)
+    rng.shuffle(parts)
+    return [move for part in parts for move in part]
+
+
+def hall_walk(number: int):
+    "Actions, each held for two frames, and poses (frames, 3). The context never shows the east wall."
+    rng = random.Random(number)
+    moves = _with_looks_aside(rng, [FORWARD] * 2, 31) + _with_looks_aside(rng, [], rng.randrange(10))
+    while len(moves) < WALK // 2:  # turn round, look, walk to the other end of the hall
+        moves += [rng.choice((TURN_LEFT, TURN_RIGHT))] * 2 + _with_looks_aside(rng, [], rng.randrange(3))
+        moves += _with_looks_aside(rng, [FORWARD] * (HALL.places - 1), rng.randrange(4))
+        moves += _with_looks_aside(rng, [], rng.randrange(3))
+    held = np.repeat(moves, 2)[:WALK]
+    return held, integrate_actions((4, MIDDLE, WEST), held, 2)
+
+
+def distance(poses: np.ndarray, wall: str) -> np.ndarray:
+    "How far the wall is that a pose looks straight at, in places; nan where it looks elsewhere."
+    places = HALL.places - .5 - poses[..., 0] / 2 if wall == "unseen" else .5 + poses[..., 0] / 2
+    return np.where(poses[..., 2] == (EAST if wall == "unseen" else WEST), places, np.nan)
+
+
+class Halls:
+    "Encoded halls, every view of the middle line once; a walk is a look-up. `Clips` of what follows a context."
+
+    def __init__(self, tokenizer, seeds, cache=None):
+        poses = lattice_poses(HALL)
+        poses = poses[(poses[:, 1] == MIDDLE) & ((poses[:, 0] % 2 == 0) | (poses[:, 2] % 4 == 0))]
+        self.views, self.seeds = pose_index(poses, HALL), list(seeds)
+        self.row = {view: row for row, view in enumerate(self.views)}
+        weights = b"".join(value.numpy().tobytes() for value in tokenizer.state_dict().values())
+        made_from = hashlib.sha256(weights + repr((self.seeds, HALL, poses.tolist())).encode()).hexdigest()
+        self.latents = cached_latents(cache, made_from)
+        if self.latents is None:
+            self.latents = torch.stack([encode_frames(tokenizer, render_poses(make_room(seed, HALL), self.views, HALL))
+                                        for seed in self.seeds]).bfloat16()
+            if cache:
+                write_atomically(cache, lambda path: save_file({"latents": self.latents}, path,
+                                                               {"made_from": made_from}))
+
+    def rows(self, poses):
+        "Where the view of each pose is kept."
+        return torch.tensor(np.vectorize(self.row.get)(pose_index(poses, HALL)))
+
+    def draw(self, generator, count, num_frames):
+        "Walks through halls, from frame 32 on at the earliest: what is made then has come up to the unseen wall."
+        halls = torch.randint(len(self.latents), (count,), generator=generator)
+        walks = torch.randint(1_000_000, 2 ** 62, (count,), generator=generator).tolist()
+        starts = torch.randint(32, WALK - num_frames + 1, (count,), generator=generator).tolist()
+        views, actions = [], []
+        for walk, start in zip(walks, starts):
+            held, poses = hall_walk(walk)
+            views.append(self.rows(poses[start:start + num_frames]))
+            actions.append(action_rows(held)[start:start + num_frames])
+        return halls, torch.stack(views), torch.stack(actions)
+
+    def read(self, drawn, roles=None):
+        "Latents and actions, as `Clips` says."
+        halls, views, actions = drawn
+        return self.latents[halls[:, None], views].float(), actions
+
+
+def encoded_halls(root: Path, tokenizer) -> Halls:
+    "The halls of all trainings, and of the readers of colours."
+    root.mkdir(parents=True, exist_ok=True)
+    return Halls(tokenizer, range(2_000), root / "halls.safetensors")
+
+
+# ---- reading the colours of a wall from tokens -----------------------------------------------------------------------
+
+
+class Reader:
+    """Reads the colours of the two panels of a wall from the tokens of a frame, by a small network for each pose.
+
+    Trained on latents with a little noise, so that it can read what a model has made.
+    """
+
+    def __init__(self, halls: Halls, wall: str, tokens: slice, noise: float = .1):
+        count, first = len(halls.seeds), 0 if wall == "unseen" else 4  # two panels a wall: east, north, west, south
+        colours = torch.tensor(np.array([make_room(seed, HALL).first[first:first + 2] for seed in halls.seeds]))
+        self.tokens, self.networks, self.right = tokens, {}, {}
+        for x in range(2 * HALL.places - 1):
+            pose = (x, MIDDLE, EAST if wall == "unseen" else WEST)
+            latents = halls.latents[:, halls.rows(np.array(pose)), tokens].float().flatten(1)
+            net, known = self._train(latents, colours, noise), count * 4 // 5
+            right = net(latents[known:] + noise * torch.randn(latents[known:].shape)).argmax(-1) == colours[known:]
+            self.networks[pose] = net
+            self.right[float(distance(np.array(pose), wall))] = round(right.float().mean().item(), 3)
+
+    @staticmethod
+    def _train(latents, colours, noise, steps=600):
+        torch.manual_seed(0)
+        known = len(latents) * 4 // 5
+        net = torch.nn.Sequential(torch.nn.Linear(latents.shape[1], 128), torch.nn.GELU(), torch.nn.Linear(128, 16),
+                                  torch.nn.Unflatten(1, (2, 8)))
+        optimizer = torch.optim.AdamW(net.parameters(), 3e-3, weight_decay=.1)
+        for _ in range(steps):
+            some = torch.randint(known, (256,))
+            x = latents[some] + noise * torch.randn(256, latents.shape[1])
+            loss = torch.nn.functional.cross_entropy(net(x).transpose(1, 2), colours[some])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return net.requires_grad_(False)
+
+    def __call__(self, latents, pose) -> np.ndarray:
+        "For the tokens of a frame: the index in PALETTE of each panel, -1 where none has half of the probability."
+        network = self.networks[tuple(map(int, pose))]
+        shares, colours = network(latents[self.tokens].flatten()[None])[0].softmax(-1).max(-1)
+        return torch.where(shares >= .5, colours, -1).numpy()
+
+
+# ---- schedules, training ---------------------------------------------------------------------------------------------
+
+
+def blind_plan(schedule: Schedule) -> Schedule:
+    "The same schedule, but the plan sees the newest frames at the coarsest level only."
+    roles, top = schedule.roles.copy(), len(schedule.tokens_per_level) - 1
+    for step in np.flatnonzero(np.array(schedule.groups) == top):
+        fine = roles[step, :top] == CONTEXT
+        roles[step, :top][fine] = UNSEEN
+        roles[step, top][fine.any(0)] = CONTEXT
+    return Schedule(roles, schedule.tokens_per_level, schedule.groups, "blind plan")
+
+
+def blind_details(schedule: Schedule) -> Schedule:
+    "The same schedule, but a finer step sees no plan of frames later than its own."
+    roles = schedule.roles.copy()
+    for step, group in enumerate(schedule.groups):
+        last = np.flatnonzero((roles[step] == DENOISED).any(0))[-1]
+        roles[step, group + 1:, last + 1:] = UNSEEN
+    return Schedule(roles, schedule.tokens_per_level, schedule.groups, "blind details")
+
+
+def begin(row: str) -> tuple[Pipeline, Schedule]:
+    "The weights of the package that a row begins with, and its schedule."
+    pipeline = Pipeline.from_pretrained("mini-rollout-upscale" if row == "rollout_upscale" else "mini-millivid")
+    change = {"blind_plan": blind_plan, "blind_details": blind_details}.get(row, lambda schedule: schedule)
+    return pipeline, change(pipeline.experiment.schedule())
+
+
+def train_row(root: Path, row: str) -> Pipeline:
+    "Train a row in the hall; what is there is not made again, an interrupted run goes on at its last checkpoint."
+    tokenizer, (pipeline, schedule) = load_tokenizer(), begin(row)
+    seen, unseen = encoded_halls(root, tokenizer), Halls(tokenizer, range(TEST_SEED, TEST_SEED + 64))
+    batches, held_out = (partial(video_batch, StepSampler(halls, schedule, pipeline.experiment.pyramid), count)
+                         for halls, count in ((seen, TRAINING.batch_size), (unseen, 64)))
+
+    def held_out_loss(model):
+        losses = [video_loss(model, *held_out(torch.Generator().manual_seed(i))).item() for i in range(8)]
+        return {"loss": sum(losses) / len(losses)}
+
+    train(pipeline.model, partial(video_loss, shift=TRAINING.shift), batches, TRAINING, root / row, held_out_loss)
+    return pipeline
+
+
+# ---- numbers ---------------------------------------------------------------------------------------------------------
+
+
+def agreement(colours: np.ndarray, places: np.ndarray) -> dict[str, list]:
+    """Does a panel keep its colour between a far look, before the wall was seen from near, and a near one?
+
+    colours int (episodes, frames, panels), -1 where unreadable; places float (episodes, frames), nan where the wall is
+    not looked at. Returns {what: [share of agreeing pairs, of each episode]}: all pairs; those whose first near look is
+    in the far look's block, in a later block of its plan, or in a later plan; and pairs of near looks in two blocks of
+    a plan.
+    """
+    shares = {name: [] for name in ("all", "one block", "one plan", "two plans", "near and near")}
+    for seen, place in zip(colours, places):
+        far, near = (np.flatnonzero((place >= a) & (place <= b)) for a, b in (FAR, NEAR))
+        begins = near.min(initial=len(place))
+        first, then = (part.ravel() for part in np.meshgrid(far[far < begins], near, indexing="ij"))
+        one, other = (part.ravel() for part in np.meshgrid(near, near, indexing="ij"))
+        block, plan = first // BLOCK == begins // BLOCK, first // PLAN == begins // PLAN
+        inside = then // PLAN == first // PLAN
+        pairs = {"all": (first, then, first >= 0), "one block": (first, then, block & inside),
+                 "one plan": (first, then, plan & ~block & inside), "two plans": (first, then, ~plan),
+                 "near and near": (one, other, (one // BLOCK < other // BLOCK) & (one // PLAN == other // PLAN))}
+        for name, (a, b, part) in pairs.items():
+            counted = (seen[a] >= 0) & (seen[b] >= 0) & part[:, None]
+            shares[name].append((seen[a] == seen[b])[counted].mean() if counted.any() else np.nan)
+    return shares
+
+
+def judge(made, poses, readers: dict) -> dict:
+    "For each wall: agreement by pairs, and the share of looks of which no colour can be read."
+    result = {}
+    for wall, reader in readers.items():
+        places = distance(poses, wall)
+        if wall == "seen":  # only after the walker has come back from the other wall
+            places[np.cumsum(poses[..., 0] == 2 * HALL.places - 2, axis=1) == 0] = np.nan
+        looks = {name: (places >= a) & (places <= b) for name, (a, b) in {"far": FAR, "near": NEAR}.items()}
+        colours = np.array([[reader(latents, pose) if look else [-1, -1] for latents, pose, look in zip(*parts)]
+                            for parts in zip(made, poses, looks["far"] | looks["near"])])
+        result[wall] = {"agreement": {name: bootstrap_interval(np.array(values)[:, None])
+                                      for name, values in agreement(colours, places).items()
+                                      if np.isfinite(values).any()},
+                        "unreadable": {name: float((colours[look] < 0).mean()) for name, look in looks.items()}}
+    return result
+
+
+def outcome(rows: dict) -> list[dict]:
+    "Each prediction beside what was measured. The gap is MilliVid less upscaling; that of a control may have any sign."
+    lines = []
+    for name, wall, pairs, bound, value, why in PREDICTIONS:
+        mean = {row: found[wall]["agreement"][pairs]["mean"] for row, found in rows.items()
+                if pairs in found[wall]["agreement"]}
+        found = mean["millivid"] - mean["rollout_upscale"] if name == "gap" else mean[name]
+        held = bool(found >= value if bound == "least" else (abs(found) if name == "gap" else found) <= value)
+        lines.append({"row": name, "wall": wall, "pairs": pairs, "bound": bound, "value": value, "why": why,
+                      "measured": round(found, 3), "held": held})
+    return lines
+
+
+SHOWN = (0, 1, 2)  # episodes, whatever they show
+
+
+def measure(root: Path, episodes: int):
+    "All rows, and the truth as the tokenizer draws it; writes gallery.json and gallery.png."
+    tokenizer, walks = load_tokenizer(), [hall_walk(number) for number in range(episodes)]
+    poses = np.stack([pose[:GIVEN + MADE] for _, pose in walks])
+    actions = torch.stack([action_rows(held[:GIVEN + MADE]) for held, _ in walks])
+    latents = torch.stack([encode_frames(tokenizer, render_poses(make_room(TEST_SEED + 5_000_000 + number, HALL), index,
+                                                                 HALL))
+                           for number, index in enumerate(pose_index(poses, HALL))])
+    halls, levels = encoded_halls(root, tokenizer), [tokenizer.config.pyramid.level_slice(level) for level in range(3)]
+    readers = {wall: Reader(halls, wall, levels[0]) for wall in ("unseen", "seen")}
+    right = {str(level): Reader(halls, "unseen", part).right for level, part in enumerate(levels)}
+    videos, losses = {"truth": latents[:, GIVEN:]}, {}
+    for row in ROWS:
+        history = root / row / "history.json"
+        require(history.exists() and json.loads(history.read_text())["held_out"][-1]["step"] == TRAINING.steps,
+                f"{row} is not trained: python nbs/_gallery.py train {root} {row}")
+        losses[row] = json.loads(history.read_text())["held_out"][-1]["loss"]
+        pipeline, schedule = train_row(root, row), begin(row)[1]
+        parts = [pipeline.generate(latents[some], actions[some], GIVEN, GIVEN + MADE, 16, some.tolist(),
+                                   schedule=schedule) for some in torch.arange(episodes).split(16)]
+        videos[row] = torch.cat(parts)[:, GIVEN:]
+    rows = {row: judge(made, poses[:, GIVEN:], readers) for row, made in videos.items()}
+    write_json(RESULTS / "gallery.json", {
+        "command": "python nbs/_gallery.py measure runs/gallery", "episodes": episodes, "steps": TRAINING.steps,
+        "right": right, "held_out": losses, "predictions": outcome(rows), "rows": rows,
+        "shown": draw(tokenizer, videos, distance(poses[:, GIVEN:], "unseen"))})
+
+
+def draw(tokenizer, videos: dict, places: np.ndarray) -> dict:
+    "Write gallery.png, a row for each episode and model: how the wall comes nearer. Returns what it shows."
+    lines, frames = [], {}
+    for episode in SHOWN:
+        when = [int(np.flatnonzero(places[episode] == place)[0]) for place in (6.5, 5., 3.5, 2., 1., .5)]
+        frames[episode] = [frame + 1 for frame in when]
+        for made in videos.values():
+            lines.append(np.concatenate(list(decode_videos(tokenizer, made[episode:episode + 1, when])[0]), axis=1))
+    sheet = Image.fromarray(np.concatenate(lines)).quantize(256)
+    write_atomically(RESULTS / "gallery.png", lambda path: sheet.save(path, "PNG"))
+    return {"rows": list(videos), "frames": frames}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("train", "measure"))
+    parser.add_argument("root", type=Path, help="a folder for the trainings")
+    parser.add_argument("row", nargs="?", choices=ROWS)
+    parser.add_argument("--episodes", type=int, default=96)
+    options = parser.parse_args()
+    if options.what == "measure":
+        measure(options.root, options.episodes)
+    elif options.row is None:
+        parser.error(f"which row? One of {', '.join(ROWS)}")
+    else:
+        train_row(options.root, options.row)
+
+
+if __name__ == "__main__":
+    main()
