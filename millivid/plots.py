@@ -40,6 +40,8 @@ TITLES = {
     "rollout_upscale_long": "Rollout, then upscaling, trained longer", "two_speeds": "Two speeds",
     "full_resolution_retrieved": "Full resolution, frames retrieved by pose",
     "full_resolution_retrieved_long": "Full resolution, frames retrieved by pose, trained longer",
+    "millivid_longer_plan": "MilliVid, longer plan", "millivid_larger_windows": "MilliVid, larger windows",
+    "rollout_upscale_smaller": "Rollout, then upscaling, smaller windows",
     "millivid_plain": "MilliVid, plain actions, trained longer",
     "millivid_pose_head": "MilliVid, plain actions, pose head, trained longer",
     "random_episode": "Random frame, other episode", "random_context": "Random frame of the context",
