@@ -4,6 +4,7 @@
     python nbs/_emergence.py train runs/emergence millivid     # about 10 minutes of one core; resumes
     python nbs/_emergence.py train runs/emergence framepack
     python nbs/_emergence.py measure runs/emergence            # some minutes; leaves results/emergence.json and .png
+    python nbs/_emergence.py look                              # seconds, without training; results/attention.json
 
 The trainings stop at step 1,200 of 8,000; for the last step stand the weights in the package.
 """
@@ -87,6 +88,31 @@ def last_attention(model, *inputs):
     return (q.float() @ k.float().transpose(-1, -2) * q.shape[-1] ** -.5).softmax(-1).mean(1)
 
 
+def attention_at(model, experiment, latents, actions, first, noise_level, generator):
+    """Where the first step looks that makes the frames from `first` on: attention of the last block at one noise level.
+
+    Returns attention (batch, tokens, tokens), the frame of each token, and which tokens are being made.
+    """
+    if experiment.method == "framepack":
+        clip = slice(first - model.context_frames, first + experiment.video.framepack_denoised)
+        x = rearrange(latents[:, clip, experiment.pyramid.level_slice(0)], "b f (row column) c -> b f c row column",
+                      row=experiment.pyramid.grid_shape(0)[0])
+        tokens = model.tokens(actions[:, clip], *x.shape[-2:])
+        times = torch.zeros(x.shape[:2])
+        times[:, model.context_frames:] = noise_level
+        x_t = add_noise(x.flatten(2), torch.randn(x.flatten(2).shape, generator=generator), times).view_as(x)
+        return (last_attention(model, x_t, times, actions[:, clip]), tokens.coordinates[..., 0] + clip.start,
+                tokens.is_target)
+    schedule = experiment.schedule()
+    tokens = gather_tokens(latents, actions, step_indices(schedule, experiment.pyramid)[0],
+                           experiment.pyramid.coordinates(), first - schedule.context_frames)
+    known = torch.ones(len(latents), dtype=torch.bool)
+    times = token_times(torch.full((len(latents), 1), noise_level), tokens.is_target, known)
+    eps = torch.randn(tokens.values.shape, generator=generator)
+    attention = last_attention(model, add_noise(tokens.values, eps, times), times, tokens)
+    return attention, tokens.coordinates[..., 0], tokens.is_target
+
+
 @torch.no_grad()
 def attention_to_the_view(model, experiment, latents, actions, views, noise_level=.95) -> dict[str, float]:
     """How much attention of a new frame's tokens goes to context frames with the same view, the last 8 frames apart.
@@ -96,31 +122,38 @@ def attention_to_the_view(model, experiment, latents, actions, views, noise_leve
     """
     shares, evens, generator = [], [], torch.Generator().manual_seed(0)
     for first in range(128, latents.shape[1] - 32, 6):
-        if experiment.method == "framepack":
-            clip = slice(first - model.context_frames, first + experiment.video.framepack_denoised)
-            x = rearrange(latents[:, clip, experiment.pyramid.level_slice(0)], "b f (row column) c -> b f c row column",
-                          row=experiment.pyramid.grid_shape(0)[0])
-            tokens = model.tokens(actions[:, clip], *x.shape[-2:])
-            times = torch.zeros(x.shape[:2])
-            times[:, model.context_frames:] = noise_level
-            x_t = add_noise(x.flatten(2), torch.randn(x.flatten(2).shape, generator=generator), times).view_as(x)
-            attention = last_attention(model, x_t, times, actions[:, clip])
-            frame = tokens.coordinates[..., 0] + clip.start
-        else:
-            schedule = experiment.schedule()
-            tokens = gather_tokens(latents, actions, step_indices(schedule, experiment.pyramid)[0],
-                                   experiment.pyramid.coordinates(), first - schedule.context_frames)
-            known = torch.ones(len(latents), dtype=torch.bool)
-            times = token_times(torch.full((len(latents), 1), noise_level), tokens.is_target, known)
-            eps = torch.randn(tokens.values.shape, generator=generator)
-            attention = last_attention(model, add_noise(tokens.values, eps, times), times, tokens)
-            frame = tokens.coordinates[..., 0]
+        attention, frame, target = attention_at(model, experiment, latents, actions, first, noise_level, generator)
         view = torch.from_numpy(np.take_along_axis(views, frame.numpy(), 1))
-        same = (view[:, :, None] == view[:, None, :]) & ~tokens.is_target[:, None, :]
-        asked = tokens.is_target & same.any(2) & ~(same & (frame[:, None, :] >= first - 8)).any(2)
+        same = (view[:, :, None] == view[:, None, :]) & ~target[:, None, :]
+        asked = target & same.any(2) & ~(same & (frame[:, None, :] >= first - 8)).any(2)
         shares.append((attention * same).sum(2)[asked])
         evens.append(same.float().mean(2)[asked])
     return {"share": torch.cat(shares).mean().item(), "even": torch.cat(evens).mean().item()}
+
+
+@torch.no_grad()
+def look(noise_level: float = .95) -> dict:
+    """Where the models of the package look on the running example, when a wall comes back that was long out of sight.
+
+    The first new frame is the first one after the context whose view is in the context, but not in the last 24 frames.
+    The past is the true one. Returns {model: share of attention of the new frame's tokens to each old frame}.
+    """
+    world = RoomWorld(episodes=1, generated=128)
+    world.first = RUNNING_EXAMPLE
+    (truth, actions, _), views = world.test_episodes(), world._walked()[1]
+    latents, row = encode_frames(load_tokenizer(), truth[0])[None], views[0].tolist()
+    first = next(frame for frame in range(128, 256)
+                 if row[frame] in row[frame - 64:frame] and row[frame] not in row[frame - 24:frame])
+    result = {"first": first, "same": [frame - first for frame in range(first - 74, first) if row[frame] == row[first]],
+              "noise_level": noise_level, "shares": {}}
+    for name in NAMES:
+        pipeline, generator = Pipeline.from_pretrained(f"mini-{name}"), torch.Generator().manual_seed(0)
+        attention, frame, target = attention_at(pipeline.model, pipeline.experiment, latents, actions, first,
+                                                noise_level, generator)
+        asked = attention[0][(target & (frame == first))[0]].mean(0)
+        old = [asked[frame[0] == number].sum().item() for number in range(first - 74, first)]
+        result["shares"][name] = [round(share, 4) for share in old]
+    return result
 
 
 SHOWN = (0, 3, 5, 9, 15, 21, 31, 63, 127)  # generated frames of the running example that are kept as a picture
@@ -169,11 +202,15 @@ def measure(root: Path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("train", "measure"))
-    parser.add_argument("root", type=Path, help="a folder of `millivid reproduce`, with its tokenizer")
+    parser.add_argument("what", choices=("train", "measure", "look"))
+    parser.add_argument("root", type=Path, nargs="?", help="a folder of `millivid reproduce`, with its tokenizer")
     parser.add_argument("name", nargs="?", choices=NAMES)
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
+    if options.what == "look":
+        return write_json(RESULTS / "attention.json", look())
+    if options.root is None:
+        parser.error("name the folder of the trainings")
     if options.what == "measure":
         measure(options.root)
     else:

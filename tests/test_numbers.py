@@ -3,6 +3,7 @@
 import json
 import re
 import runpy
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from millivid.release import RELEASE_FILES, release_megabytes
 from millivid.worlds.rooms import RUNNING_EXAMPLE, lattice_poses, make_test_episode
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "nbs"))
+import _emergence as emergence  # noqa: E402
+
 RESULTS = ROOT / "nbs" / "results"
 RESULT = read_comparison(RESULTS / "comparison.json")
 README = " ".join((ROOT / "README.md").read_text().split())
@@ -210,6 +214,25 @@ def test_results_says_what_a_video_costs():
     assert min(cost, key=lambda name: cost[name][0]) == "full_resolution_long"
     assert "Upscaling makes more frames in a step, so it needs half of MilliVid's passes, and less than half" in prose(
         "12_results")
+
+
+def test_results_says_where_the_models_look():
+    kept, found, back = json.loads((RESULTS / "attention.json").read_text()), emergence.look(), 74
+    assert found["first"] == kept["first"] and found["same"] == kept["same"] and len(kept["same"]) == 1
+    for name, shares in kept["shares"].items():
+        np.testing.assert_allclose(found["shares"][name], shares, atol=.01)  # another CPU rounds otherwise
+    place = back + kept["same"][0]
+    ours, theirs = kept["shares"]["millivid"], kept["shares"]["framepack"]
+    assert len(ours) == len(theirs) == back and max(ours) == ours[place]
+    said = {"MilliVid gives {}": ours[place], "FramePack gives {} to the newest": theirs[-1],
+            "{} to the nine before": sum(theirs[-10:-1]), "{} to all others together": sum(theirs[:-10])}
+    assert_says(prose("12_results"), f"comes back at +{kept['first'] - 127} that was in sight {-kept['same'][0]} frames",
+                *(text.format(f"{share:.2f}"[1:]) for text, share in said.items()),
+                f"{theirs[place]:.4f} to the one"[1:])
+    curves = [RESULT["curves"][f"{name}_long"]["psnr"] for name in MINI_EXPERIMENTS]  # MilliVid first, then FramePack
+    a, b, c = (f"{curve[0]:.1f}" for curve in curves)
+    assert_says(prose("12_results"), f"({a}, {b} and {c} dB)",
+                f"FramePack has {curves[1][6]:.1f} dB and MilliVid {curves[0][6]:.1f}")
 
 
 def test_results_says_how_long_a_memory_lasts():
