@@ -226,7 +226,7 @@ def test_results_says_where_the_models_look():
     assert len(ours) == len(theirs) == back and max(ours) == ours[place]
     said = {"MilliVid gives {}": ours[place], "FramePack gives {} to the newest": theirs[-1],
             "{} to the nine before": sum(theirs[-10:-1]), "{} to all others together": sum(theirs[:-10])}
-    assert_says(prose("12_results"), f"comes back at +{kept['first'] - 127} that was", f"sight {-kept['same'][0]} frames",
+    assert_says(prose("12_results"), f"back at +{kept['first'] - 127} that was", f"sight {-kept['same'][0]} frames",
                 *(text.format(f"{share:.2f}"[1:]) for text, share in said.items()),
                 f"{theirs[place]:.4f} to the one"[1:])
     curves = [RESULT["curves"][f"{name}_long"]["psnr"] for name in MINI_EXPERIMENTS]  # MilliVid first, then FramePack
