@@ -1,0 +1,78 @@
+"The gallery: whether a detail is decided twice, how that is asked, and what the lesson says of it."
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from millivid.pipeline import MINI_EXPERIMENTS, load_tokenizer
+from millivid.schedule import CONTEXT, DENOISED, check_schedule
+from millivid.worlds.rooms import TEXELS_HIGH, TEXELS_WIDE, cast_rays, make_room, pose_index, render_poses
+
+NBS = Path(__file__).resolve().parent.parent / "nbs"
+sys.path.insert(0, str(NBS))
+import _gallery as gallery  # noqa: E402
+
+
+def test_the_context_shows_all_walls_but_the_east_one():
+    for number in range(12):
+        held, poses = gallery.hall_walk(number)
+        assert len(held) == len(poses) == gallery.WALK and pose_index(poses, gallery.HALL).shape == held.shape
+        where = np.unique(poses[:gallery.GIVEN], axis=0) / 2 * np.array([1, 1, np.pi / 2])
+        texel, light, _ = cast_rays(where, gallery.HALL)
+        assert set(np.unique(texel[light > 0] // (2 * TEXELS_HIGH * TEXELS_WIDE))) == {1, 2, 3}
+        places = gallery.distance(poses[gallery.GIVEN:gallery.GIVEN + gallery.MADE], "unseen")
+        far, near = (np.flatnonzero((places >= a) & (places <= b)) for a, b in (gallery.FAR, gallery.NEAR))
+        assert far[0] < near[0]
+
+
+def test_a_walk_is_looked_up_in_the_encoded_hall():
+    halls = gallery.Halls(load_tokenizer(), [7])
+    drawn = halls.draw(torch.Generator().manual_seed(0), 2, 106)
+    latents, actions = halls.read(drawn)
+    assert latents.shape[:2] == actions.shape[:2] == (2, 106)
+    poses = gallery.hall_walk(3)[1][40:44]
+    frames = render_poses(make_room(7, gallery.HALL), pose_index(poses, gallery.HALL), gallery.HALL)
+    alone = gallery.encode_frames(load_tokenizer(), frames)
+    np.testing.assert_allclose(halls.latents[0, halls.rows(poses)].float(), alone, atol=.02)  # bfloat16
+
+
+def test_the_blind_schedules_differ_from_millivid_only_where_they_say():
+    own = MINI_EXPERIMENTS["millivid"].schedule()
+    plan, details = gallery.blind_plan(own), gallery.blind_details(own)
+    for number, group in enumerate(own.groups):
+        for blind in (plan, details):
+            np.testing.assert_array_equal(blind.roles[number] == DENOISED, own.roles[number] == DENOISED)
+        last = np.flatnonzero((own.roles[number] == DENOISED).any(0))[-1]
+        if group == 2:
+            np.testing.assert_array_equal(details.roles[number], own.roles[number])
+            assert not (plan.roles[number, :2] == CONTEXT).any() and (own.roles[number, :2] == CONTEXT).any()
+            np.testing.assert_array_equal((plan.roles[number, 2] == CONTEXT), (own.roles[number] == CONTEXT).any(0))
+        else:
+            np.testing.assert_array_equal(plan.roles[number], own.roles[number])
+            np.testing.assert_array_equal(details.roles[number][:, :last + 1], own.roles[number][:, :last + 1])
+            assert not details.roles[number, group:, last + 1:].any()
+    for blind in (plan, details):
+        check_schedule(blind)
+
+
+def test_agreement_counts_pairs_of_a_far_and_a_later_near_look():
+    places = np.full((1, 96), np.nan)
+    colours = np.full((1, 96, 1), -1)
+
+    def shares(far, near):
+        places[:], colours[:] = np.nan, -1
+        for looks, place in ((far, 6.), (near, 1.)):
+            for frame, colour in looks.items():
+                places[0, frame], colours[0, frame] = place, colour
+        return {name: values[0] for name, values in gallery.agreement(colours, places).items()}
+
+    found = shares({2: 3, 90: 3}, {10: 3, 20: 3, 28: 5, 40: 5})  # the far look at 90 comes after a near one
+    assert found["all"] == .5 and found["one block"] == 2 / 3  # 40 is in the next plan
+    assert np.isnan(found["one plan"]) and np.isnan(found["two plans"])
+    assert found["near and near"] == .5  # 10 with 20 and 28; 20 and 28 share a block
+    found = shares({2: 3}, {20: 3, 28: -1})  # unreadable: no pair
+    assert found["one plan"] == 1 and np.isnan(found["one block"])
+    assert shares({2: 3}, {40: 4, 44: 3})["two plans"] == .5
