@@ -13,6 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import _gallery as gallery
+
 from millivid.basics import write_json
 from millivid.experiments.reproduce import MAIN_ROWS
 
@@ -32,12 +34,8 @@ COMMANDS = [  # hours of one core, command
     (.1, "python nbs/_emergence.py look"),
     (.5, "python nbs/_horizon.py"),
     (.4, "python nbs/_sampling.py"),
-    *((.5, f"python nbs/_gallery.py train runs/gallery {row}")
-      for row in ("millivid", "rollout_upscale", "blind_details", "blind_plan")),
+    *((.4, f"python nbs/_gallery.py train runs/gallery {row}") for row in gallery.ROWS),
     (.3, "python nbs/_gallery.py measure runs/gallery"),
-    *((.2, f"python nbs/_sizes.py train runs/sizes {places} {name}")
-      for places in (5, 7) for name in ("millivid", "rollout_upscale", "framepack")),
-    (.5, "python nbs/_sizes.py measure runs/sizes"),
 ]
 
 

@@ -321,7 +321,8 @@ def measure(root: Path, episodes: int):
         require(history.exists() and json.loads(history.read_text())["held_out"][-1]["step"] == TRAINING.steps,
                 f"{row} is not trained: python nbs/_gallery.py train {root} {row}")
         losses[row] = json.loads(history.read_text())["held_out"][-1]["loss"]
-        pipeline, schedule, halls = train_row(root, row), begin(row)[1], unseen_halls(tokenizer, episodes, noise_of(row))
+        pipeline, schedule = train_row(root, row), begin(row)[1]
+        halls = unseen_halls(tokenizer, episodes, noise_of(row))
         latents = halls.latents[torch.arange(episodes)[:, None], halls.rows(poses)].float()
         videos.setdefault("truth", latents[:, GIVEN:])
         parts = [pipeline.generate(latents[some], actions[some], GIVEN, GIVEN + MADE, 16, some.tolist(),

@@ -1,6 +1,5 @@
 "The gallery: whether a detail is decided twice, how that is asked, and what the lesson says of it."
 
-import json
 import sys
 from pathlib import Path
 

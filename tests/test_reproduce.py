@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import os
+import runpy
 import shutil
 import signal
 import subprocess
@@ -40,7 +41,9 @@ from millivid.video import Tokens, VideoConfig, VideoModel, pose_features, relat
 from millivid.worlds.doom import DoomWorld
 from millivid.worlds.rooms import make_test_episodes
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "nbs"))
+NBS = Path(__file__).resolve().parent.parent / "nbs"
+sys.path.insert(0, str(NBS))
+import _everything as everything  # noqa: E402
 import _shipped as shipped  # noqa: E402
 
 TOY = dict(tokenizer_steps=3, steps=3, long_steps=4, rooms=2, episodes=2, generated=24, sampling_steps=2)
@@ -555,3 +558,15 @@ def test_a_run_can_begin_with_the_weights_of_the_package(tmp_path):
         assert all(torch.equal(value, trained[key]) for key, value in model.state_dict().items())
     with pytest.raises(UserError, match="name a new folder"):
         shipped.begin(tmp_path / "run")
+
+
+@pytest.mark.parametrize("command", [command for _, command in everything.COMMANDS])
+def test_the_list_of_all_commands_holds_only_such_that_are_understood(command, monkeypatch, capsys):
+    first, *arguments = command.split()
+    script = NBS.parent / arguments.pop(0) if first == "python" else None
+    if script and script.name in ("_shipped.py", "_table.py"):  # their arguments are folders and files
+        return assert_says(script.read_text(), "python nbs/" + script.name)
+    monkeypatch.setattr(sys, "argv", [str(script), *arguments, "--help"])  # help comes after what stands before it
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(script), run_name="__main__") if script else main([*arguments, "--help"])
+    assert not stop.value.code and "usage" in capsys.readouterr().out
