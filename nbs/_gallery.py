@@ -1,7 +1,8 @@
 """Is a detail decided twice? A hall with a wall that the context has never shown, and models that learned to invent it.
 
     python nbs/_gallery.py train runs/gallery millivid    # about 20 minutes of one core; resumes; and the other rows
-    python nbs/_gallery.py measure runs/gallery           # some minutes; leaves nbs/results/gallery.json and .png
+    python nbs/_gallery.py generate runs/gallery millivid # about 9 minutes; resumes; and the other rows
+    python nbs/_gallery.py measure runs/gallery           # a minute; leaves nbs/results/gallery.json and .png
 
 The hall is a room of seven places in plain paint. In the context the walker stands in its western half and never looks
 east. Then he turns round, sees the east wall from far, and walks up to it. The coarsest token of a view carries noise,
@@ -21,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from millivid.actions import FORWARD, TURN_LEFT, TURN_RIGHT, action_rows, integrate_actions
 from millivid.basics import require, write_atomically, write_json
@@ -41,6 +42,7 @@ GIVEN, WALK, MADE = 128, 304, 96  # frames of a context, of a walk, and of those
 FAR, NEAR = (5.5, 6.5), (.5, 2.5)  # places to the wall
 BLOCK, PLAN = 16, 32  # frames that upscaling refines at once from level 2 to level 1; frames of a plan of MilliVid
 NOISE = .25  # standard deviation of what is added to the coarsest token of each view, once; that of the tokens is .39
+PART = 16  # episodes that are generated at once
 TRAINING = replace(MINI_VIDEO_TRAINING, steps=2_400, seed=0)
 ROWS = ("millivid", "rollout_upscale", "blind_details", "blind_plan", "millivid_exact", "rollout_upscale_exact")
 PREDICTIONS = [  # written down and committed before any of these models was trained; see `outcome`
@@ -268,8 +270,17 @@ def agreement(colours: np.ndarray, places: np.ndarray) -> dict[str, list]:
     return shares
 
 
+def first_looks(colours: np.ndarray, places: np.ndarray) -> list:
+    "For each episode the colours of the last far look before a near one, and of that near one: [[far, near], ...]."
+    found = []
+    for seen, place in zip(colours, places):
+        far, near = (np.flatnonzero((place >= a) & (place <= b)) for a, b in (FAR, NEAR))
+        found.append([seen[far[far < near[0]][-1]].tolist(), seen[near[0]].tolist()])
+    return found
+
+
 def judge(made, poses, readers: dict) -> dict:
-    "For each wall: agreement by pairs, and the share of looks of which no colour can be read."
+    "For each wall agreement by pairs, and the share of looks of which no colour can be read; and the first looks."
     result = {}
     for wall, reader in readers.items():
         places = distance(poses, wall)
@@ -278,6 +289,8 @@ def judge(made, poses, readers: dict) -> dict:
         looks = {name: (places >= a) & (places <= b) for name, (a, b) in {"far": FAR, "near": NEAR}.items()}
         colours = np.array([[reader(latents, pose) if look else [-1, -1] for latents, pose, look in zip(*parts)]
                             for parts in zip(made, poses, looks["far"] | looks["near"])])
+        if wall == "unseen":
+            result["looks"] = first_looks(colours, places)
         result[wall] = {"agreement": {name: bootstrap_interval(np.array(values)[:, None])
                                       for name, values in agreement(colours, places).items()
                                       if np.isfinite(values).any()},
@@ -305,29 +318,48 @@ def outcome(rows: dict) -> list[dict]:
 SHOWN = (0, 1, 2)  # episodes, whatever they show
 
 
+def episodes_of(count: int):
+    "Actions and poses of the test walks: context, and what is generated after it."
+    walks = [hall_walk(number) for number in range(count)]
+    return (torch.stack([action_rows(held[:GIVEN + MADE]) for held, _ in walks]),
+            np.stack([pose[:GIVEN + MADE] for _, pose in walks]))
+
+
+def true_latents(tokenizer, poses, noise: float):
+    "Latents of the test walks in their halls."
+    halls = unseen_halls(tokenizer, len(poses), noise)
+    return halls.latents[torch.arange(len(poses))[:, None], halls.rows(poses)].float()
+
+
+def generate_row(root: Path, row: str, episodes: int) -> torch.Tensor:
+    "Latents that a trained row generates, PART episodes at a time; what is there is not made again."
+    history = root / row / "history.json"
+    require(history.exists() and json.loads(history.read_text())["held_out"][-1]["step"] == TRAINING.steps,
+            f"{row} is not trained: python nbs/_gallery.py train {root} {row}")
+    (actions, poses), made, pipeline, schedule = episodes_of(episodes), [], None, begin(row)[1]
+    for some in torch.arange(episodes).split(PART):
+        file = root / row / f"made{some[0]}to{some[-1]}.safetensors"
+        if not file.exists():
+            pipeline = pipeline or train_row(root, row)
+            latents = true_latents(load_tokenizer(), poses, noise_of(row))
+            new = pipeline.generate(latents[some], actions[some], GIVEN, GIVEN + MADE, 16, some.tolist(),
+                                    schedule=schedule)[:, GIVEN:].contiguous()
+            write_atomically(file, lambda path: save_file({"latents": new}, path))
+        made.append(load_file(file)["latents"])
+    return torch.cat(made)
+
+
 def measure(root: Path, episodes: int):
     "All rows, and the truth as the tokenizer draws it; writes gallery.json and gallery.png."
-    tokenizer, walks = load_tokenizer(), [hall_walk(number) for number in range(episodes)]
-    poses = np.stack([pose[:GIVEN + MADE] for _, pose in walks])
-    actions = torch.stack([action_rows(held[:GIVEN + MADE]) for held, _ in walks])
+    tokenizer, poses = load_tokenizer(), episodes_of(episodes)[1]
     levels = [tokenizer.config.pyramid.level_slice(level) for level in range(3)]
     exact, noisy = (encoded_halls(root, tokenizer, noise) for noise in (0., NOISE))
     readers = {wall: Reader(exact, wall, levels[0]) for wall in ("unseen", "seen")}
     right = {"0": readers["unseen"].right, "1": Reader(exact, "unseen", levels[1], 0.).right,
              "2": Reader(noisy, "unseen", levels[2], 0.).right, "2 exact": Reader(exact, "unseen", levels[2], 0.).right}
-    videos, losses = {}, {}
-    for row in ROWS:
-        history = root / row / "history.json"
-        require(history.exists() and json.loads(history.read_text())["held_out"][-1]["step"] == TRAINING.steps,
-                f"{row} is not trained: python nbs/_gallery.py train {root} {row}")
-        losses[row] = json.loads(history.read_text())["held_out"][-1]["loss"]
-        pipeline, schedule = train_row(root, row), begin(row)[1]
-        halls = unseen_halls(tokenizer, episodes, noise_of(row))
-        latents = halls.latents[torch.arange(episodes)[:, None], halls.rows(poses)].float()
-        videos.setdefault("truth", latents[:, GIVEN:])
-        parts = [pipeline.generate(latents[some], actions[some], GIVEN, GIVEN + MADE, 16, some.tolist(),
-                                   schedule=schedule) for some in torch.arange(episodes).split(16)]
-        videos[row] = torch.cat(parts)[:, GIVEN:]
+    videos = {"truth": true_latents(tokenizer, poses, 0.)[:, GIVEN:]}
+    videos |= {row: generate_row(root, row, episodes) for row in ROWS}
+    losses = {row: json.loads((root / row / "history.json").read_text())["held_out"][-1]["loss"] for row in ROWS}
     rows = {row: judge(made, poses[:, GIVEN:], readers) for row, made in videos.items()}
     write_json(RESULTS / "gallery.json", {
         "command": "python nbs/_gallery.py measure runs/gallery", "episodes": episodes, "steps": TRAINING.steps,
@@ -339,7 +371,7 @@ def draw(tokenizer, videos: dict, places: np.ndarray) -> dict:
     "Write gallery.png, a row for each episode and model: how the wall comes nearer. Returns what it shows."
     lines, frames = [], {}
     for episode in SHOWN:
-        when = [int(np.flatnonzero(places[episode] == place)[0]) for place in (6.5, 5., 3.5, 2., 1., .5)]
+        when = [int(np.flatnonzero(places[episode] == place)[0]) for place in (6.5, 4., 2., 1., .5)]
         frames[episode] = [frame + 1 for frame in when]
         for made in videos.values():
             lines.append(np.concatenate(list(decode_videos(tokenizer, made[episode:episode + 1, when])[0]), axis=1))
@@ -350,17 +382,19 @@ def draw(tokenizer, videos: dict, places: np.ndarray) -> dict:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("train", "measure"))
+    parser.add_argument("what", choices=("train", "generate", "measure"))
     parser.add_argument("root", type=Path, help="a folder for the trainings")
     parser.add_argument("row", nargs="?", choices=ROWS)
-    parser.add_argument("--episodes", type=int, default=96)
+    parser.add_argument("--episodes", type=int, default=48)
     options = parser.parse_args()
     if options.what == "measure":
         measure(options.root, options.episodes)
     elif options.row is None:
         parser.error(f"which row? One of {', '.join(ROWS)}")
-    else:
+    elif options.what == "train":
         train_row(options.root, options.row)
+    else:
+        generate_row(options.root, options.row, options.episodes)
 
 
 if __name__ == "__main__":

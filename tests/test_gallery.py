@@ -76,3 +76,9 @@ def test_agreement_counts_pairs_of_a_far_and_a_later_near_look():
     found = shares({2: 3}, {20: 3, 28: -1})  # unreadable: no pair
     assert found["one plan"] == 1 and np.isnan(found["one block"])
     assert shares({2: 3}, {40: 4, 44: 3})["two plans"] == .5
+
+
+def test_the_first_looks_are_the_last_far_one_and_the_first_near_one():
+    places, colours = np.full((1, 96), np.nan), np.full((1, 96, 2), -1)
+    places[0, [3, 5, 90]], places[0, [20, 30]], colours[0, 5], colours[0, 20] = 6., 1., [4, -1], [4, 2]
+    assert gallery.first_looks(colours, places) == [[[4, -1], [4, 2]]]
