@@ -41,10 +41,12 @@ MIDDLE, EAST, WEST = 6, 0, 4  # y of the middle line in half places; headings
 GIVEN, WALK, MADE = 128, 304, 96  # frames of a context, of a walk, and of those after the context that are generated
 FAR, NEAR = (5.5, 6.5), (.5, 2.5)  # places to the wall
 BLOCK, PLAN = 16, 32  # frames that upscaling refines at once from level 2 to level 1; frames of a plan of MilliVid
+PLANS = {False: PLAN, True: 72}  # frames of a plan, of MilliVid and of upscaling
 NOISE = .25  # standard deviation of what is added to the coarsest token of each view, once; that of the tokens is .39
 PART = 16  # episodes that are generated at once
 TRAINING = replace(MINI_VIDEO_TRAINING, steps=2_400, seed=0)
 ROWS = ("millivid", "rollout_upscale", "blind_details", "blind_plan", "millivid_exact", "rollout_upscale_exact")
+TOLD = ("millivid", "blind_details", "rollout_upscale")  # rows that are also given the true plan
 PREDICTIONS = [  # written down and committed before any of these models was trained; see `outcome`
     ("millivid", "unseen", "one plan", "least", .5, "its details see the plan ahead, and paint what it has decided"),
     ("rollout_upscale", "unseen", "one plan", "most", .45, "its plan and its details decide apart"),
@@ -183,10 +185,13 @@ class Reader:
             optimizer.step()
         return net.requires_grad_(False)
 
+    def log_shares(self, latents, pose) -> torch.Tensor:
+        "For the tokens of a frame: the logarithm of the probability of each colour, for each panel."
+        return self.networks[tuple(map(int, pose))](latents[self.tokens].flatten()[None])[0].log_softmax(-1)
+
     def __call__(self, latents, pose) -> np.ndarray:
         "For the tokens of a frame: the index in PALETTE of each panel, -1 where none has half of the probability."
-        network = self.networks[tuple(map(int, pose))]
-        shares, colours = network(latents[self.tokens].flatten()[None])[0].softmax(-1).max(-1)
+        shares, colours = self.log_shares(latents, pose).exp().max(-1)
         return torch.where(shares >= .5, colours, -1).numpy()
 
 
@@ -279,9 +284,35 @@ def first_looks(colours: np.ndarray, places: np.ndarray) -> list:
     return found
 
 
-def judge(made, poses, readers: dict) -> dict:
-    "For each wall agreement by pairs, and the share of looks of which no colour can be read; and the first looks."
-    result = {}
+def followed(made, poses, colours, places, coarse: Reader, plan: int) -> dict:
+    """What do the details follow? The plan's colours are read from its coarsest tokens of the near looks, together.
+
+    Counts panels of which a far look and a near one, in one plan of `plan` frames, can be read.
+    """
+    counts = dict.fromkeys(("panels", "far as planned", "near as planned", "far not as planned", "then near as far",
+                            "then near as planned"), 0)
+    for latents, pose, seen, place in zip(made, poses, colours, places):
+        far, near = (np.flatnonzero((place >= a) & (place <= b)) for a, b in (FAR, NEAR))
+        first, far = near[0], far[far < near[0]][-1]
+        looks = near[(near < first + BLOCK) & (near // plan == first // plan)]
+        planned = sum(coarse.log_shares(latents[look], pose[look]) for look in looks).argmax(-1).numpy()
+        for before, after, said in zip(seen[far], seen[first], planned):
+            if min(before, after) >= 0 and far // plan == first // plan:
+                counts["panels"] += 1
+                counts["far as planned"] += int(before == said)
+                counts["near as planned"] += int(after == said)
+                counts["far not as planned"] += int(before != said)
+                counts["then near as far"] += int(before != said and after == before)
+                counts["then near as planned"] += int(before != said and after == said)
+    return counts
+
+
+def judge(made, poses, readers: dict, coarse: Reader, plan: int) -> dict:
+    """For each wall agreement by pairs, the share of looks whose colour cannot be read, and of true ones of the others.
+
+    Also the first looks, and what the details follow (see `followed`).
+    """
+    result, rooms = {}, [make_room(TEST_SEED + 5_000_000 + number, HALL).first for number in range(len(made))]
     for wall, reader in readers.items():
         places = distance(poses, wall)
         if wall == "seen":  # only after the walker has come back from the other wall
@@ -291,11 +322,27 @@ def judge(made, poses, readers: dict) -> dict:
                             for parts in zip(made, poses, looks["far"] | looks["near"])])
         if wall == "unseen":
             result["looks"] = first_looks(colours, places)
+            result["followed"] = followed(made, poses, colours, places, coarse, plan)
+        true = np.stack(rooms)[:, None, slice(2) if wall == "unseen" else slice(4, 6)]
         result[wall] = {"agreement": {name: bootstrap_interval(np.array(values)[:, None])
                                       for name, values in agreement(colours, places).items()
                                       if np.isfinite(values).any()},
-                        "unreadable": {name: float((colours[look] < 0).mean()) for name, look in looks.items()}}
+                        "unreadable": {name: float((colours[look] < 0).mean()) for name, look in looks.items()},
+                        "true": {name: float((colours == true)[look].sum() / (colours[look] >= 0).sum())
+                                 for name, look in looks.items()}}
     return result
+
+
+def painted_as_told(made, poses, reader: Reader) -> list[float]:
+    "Where the plan is the true one: how often a far look shows the colour that a near one will have in this plan."
+    shares = []
+    for number, (latents, pose) in enumerate(zip(made, poses)):
+        place, true = distance(pose, "unseen"), make_room(TEST_SEED + 5_000_000 + number, HALL).first[:2]
+        far, near = (np.flatnonzero((place >= a) & (place <= b)) for a, b in (FAR, NEAR))
+        looks = far[(far < near[0]) & (far // PLAN == near[0] // PLAN)]
+        colours = np.array([reader(latents[look], pose[look]) for look in looks]).reshape(-1, 2)
+        shares.append((colours == true)[colours >= 0].mean() if (colours >= 0).any() else np.nan)
+    return shares
 
 
 def outcome(rows: dict) -> list[dict]:
@@ -331,19 +378,26 @@ def true_latents(tokenizer, poses, noise: float):
     return halls.latents[torch.arange(len(poses))[:, None], halls.rows(poses)].float()
 
 
-def generate_row(root: Path, row: str, episodes: int) -> torch.Tensor:
-    "Latents that a trained row generates, PART episodes at a time; what is there is not made again."
+def generate_row(root: Path, row: str, episodes: int, told: bool = False) -> torch.Tensor:
+    """Latents that a trained row generates, PART episodes at a time; what is there is not made again.
+
+    `told` puts the true coarsest tokens in the place of each plan that it makes.
+    """
     history = root / row / "history.json"
     require(history.exists() and json.loads(history.read_text())["held_out"][-1]["step"] == TRAINING.steps,
             f"{row} is not trained: python nbs/_gallery.py train {root} {row}")
     (actions, poses), made, pipeline, schedule = episodes_of(episodes), [], None, begin(row)[1]
     for some in torch.arange(episodes).split(PART):
-        file = root / row / f"made{some[0]}to{some[-1]}.safetensors"
+        file = root / row / f"{'told' if told else 'made'}{some[0]}to{some[-1]}.safetensors"
         if not file.exists():
             pipeline = pipeline or train_row(root, row)
-            latents = true_latents(load_tokenizer(), poses, noise_of(row))
-            new = pipeline.generate(latents[some], actions[some], GIVEN, GIVEN + MADE, 16, some.tolist(),
-                                    schedule=schedule)[:, GIVEN:].contiguous()
+            latents = true_latents(load_tokenizer(), poses, noise_of(row))[some]
+
+            def tell(step, first, video):
+                video[:, GIVEN:GIVEN + MADE, 20] = latents[:, GIVEN:, 20]
+
+            new = pipeline.generate(latents, actions[some], GIVEN, GIVEN + MADE, 16, some.tolist(),
+                                    schedule=schedule, on_step=tell if told else None)[:, GIVEN:].contiguous()
             write_atomically(file, lambda path: save_file({"latents": new}, path))
         made.append(load_file(file)["latents"])
     return torch.cat(made)
@@ -355,15 +409,19 @@ def measure(root: Path, episodes: int):
     levels = [tokenizer.config.pyramid.level_slice(level) for level in range(3)]
     exact, noisy = (encoded_halls(root, tokenizer, noise) for noise in (0., NOISE))
     readers = {wall: Reader(exact, wall, levels[0]) for wall in ("unseen", "seen")}
+    coarse = {noise: Reader(halls, "unseen", levels[2], 0.) for noise, halls in ((0., exact), (NOISE, noisy))}
     right = {"0": readers["unseen"].right, "1": Reader(exact, "unseen", levels[1], 0.).right,
-             "2": Reader(noisy, "unseen", levels[2], 0.).right, "2 exact": Reader(exact, "unseen", levels[2], 0.).right}
+             "2": coarse[NOISE].right, "2 exact": coarse[0.].right}
     videos = {"truth": true_latents(tokenizer, poses, 0.)[:, GIVEN:]}
     videos |= {row: generate_row(root, row, episodes) for row in ROWS}
     losses = {row: json.loads((root / row / "history.json").read_text())["held_out"][-1]["loss"] for row in ROWS}
-    rows = {row: judge(made, poses[:, GIVEN:], readers) for row, made in videos.items()}
+    rows = {row: judge(made, poses[:, GIVEN:], readers, coarse[0. if row == "truth" else noise_of(row)],
+                       PLANS[row.startswith("rollout")]) for row, made in videos.items()}
+    told = {row: bootstrap_interval(np.array(painted_as_told(generate_row(root, row, PART, True), poses[:, GIVEN:],
+                                                             readers["unseen"]))[:, None]) for row in TOLD}
     write_json(RESULTS / "gallery.json", {
         "command": "python nbs/_gallery.py measure runs/gallery", "episodes": episodes, "steps": TRAINING.steps,
-        "noise": NOISE, "right": right, "held_out": losses, "predictions": outcome(rows), "rows": rows,
+        "noise": NOISE, "right": right, "held_out": losses, "predictions": outcome(rows), "rows": rows, "told": told,
         "shown": draw(tokenizer, videos, distance(poses[:, GIVEN:], "unseen"))})
 
 
@@ -395,6 +453,8 @@ def main():
         train_row(options.root, options.row)
     else:
         generate_row(options.root, options.row, options.episodes)
+        if options.row in TOLD:
+            generate_row(options.root, options.row, PART, told=True)
 
 
 if __name__ == "__main__":
