@@ -6,7 +6,7 @@
 
 The hall is a room of seven places in plain paint. In the context the walker stands in its western half and never looks
 east. Then he turns round, sees the east wall from far, and walks up to it. The coarsest token of a view carries noise,
-so from far it hardly tells the colours of the wall, from near it does; the finest tokens tell them always. So a
+so from far it hardly tells the colours of the wall, from near it mostly does; the finer tokens tell them always. So a
 schedule whose plan and details do not look at each other decides a colour twice. In the rows `_exact` the coarsest
 token has no noise, and tells the colours from far, too. Every model begins with weights of the package.
 """
@@ -410,8 +410,8 @@ def measure(root: Path, episodes: int):
     exact, noisy = (encoded_halls(root, tokenizer, noise) for noise in (0., NOISE))
     readers = {wall: Reader(exact, wall, levels[0]) for wall in ("unseen", "seen")}
     coarse = {noise: Reader(halls, "unseen", levels[2], 0.) for noise, halls in ((0., exact), (NOISE, noisy))}
-    right = {"0": readers["unseen"].right, "1": Reader(exact, "unseen", levels[1], 0.).right,
-             "2": coarse[NOISE].right, "2 exact": coarse[0.].right}
+    right = {str(level): Reader(exact, "unseen", levels[level], 0.).right for level in (0, 1)}
+    right |= {"2": coarse[NOISE].right, "2 exact": coarse[0.].right, "reader": readers["unseen"].right}
     videos = {"truth": true_latents(tokenizer, poses, 0.)[:, GIVEN:]}
     videos |= {row: generate_row(root, row, episodes) for row in ROWS}
     losses = {row: json.loads((root / row / "history.json").read_text())["held_out"][-1]["loss"] for row in ROWS}

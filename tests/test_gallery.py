@@ -1,10 +1,12 @@
 "The gallery: whether a detail is decided twice, how that is asked, and what the lesson says of it."
 
+import json
 import sys
 from pathlib import Path
 
 import numpy as np
 import torch
+from tiny import assert_says
 
 from millivid.pipeline import MINI_EXPERIMENTS, load_tokenizer
 from millivid.schedule import CONTEXT, DENOISED, check_schedule
@@ -13,6 +15,21 @@ from millivid.worlds.rooms import TEXELS_HIGH, TEXELS_WIDE, cast_rays, make_room
 NBS = Path(__file__).resolve().parent.parent / "nbs"
 sys.path.insert(0, str(NBS))
 import _gallery as gallery  # noqa: E402
+
+RESULT = json.loads((NBS / "results" / "gallery.json").read_text())
+
+
+def mean(row, pairs="one plan", wall="unseen"):
+    return RESULT["rows"][row][wall]["agreement"][pairs]["mean"]
+
+
+def prose(name):
+    cells = json.loads((NBS / f"{name}.ipynb").read_text())["cells"]
+    return " ".join(" ".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown").split())
+
+
+def short(share):
+    return f"{share:.2f}"[1:]
 
 
 def test_the_context_shows_all_walls_but_the_east_one():
@@ -82,3 +99,50 @@ def test_the_first_looks_are_the_last_far_one_and_the_first_near_one():
     places, colours = np.full((1, 96), np.nan), np.full((1, 96, 2), -1)
     places[0, [3, 5, 90]], places[0, [20, 30]], colours[0, 5], colours[0, 20] = 6., 1., [4, -1], [4, 2]
     assert gallery.first_looks(colours, places) == [[[4, -1], [4, 2]]]
+
+
+def test_the_published_outcome_follows_from_the_published_numbers():
+    assert RESULT["predictions"] == gallery.outcome(RESULT["rows"])
+    assert [line["why"] for line in RESULT["predictions"]] == [why for *_, why in gallery.PREDICTIONS]
+    assert (RESULT["steps"], RESULT["noise"]) == (gallery.TRAINING.steps, gallery.NOISE)
+    assert list(RESULT["rows"]) == ["truth", *gallery.ROWS]
+
+
+def test_noise_hides_the_far_wall_from_the_coarsest_token_and_nothing_else_does():
+    right = {level: {float(far): share for far, share in shares.items()} for level, shares in RESULT["right"].items()}
+    assert min(share for level in ("0", "1", "2 exact") for share in right[level].values()) > .9
+    assert right["2"][6.5] < .25 and right["2"][.5] > .85
+    assert all(share == 1 for share in RESULT["rows"]["truth"]["unseen"]["agreement"]["all"].values())
+    assert_says(prose("13_why"), f"right in {short(right['reader'][6.5])} of true looks",
+                f"from the other end of the hall in {short(right['2 exact'][6.5])} of the cases",
+                f"from far in {short(right['2'][6.5])} of the cases", f"from near in {short(right['2'][.5])}",
+                f"standard deviation {RESULT['noise']}", f"{RESULT['steps']:,} steps",
+                f"over {RESULT['episodes']} walks")
+
+
+def test_the_lesson_says_what_was_measured():
+    ours, theirs = (RESULT["rows"][row]["followed"] for row in ("millivid", "rollout_upscale"))
+    told, seen = RESULT["told"], {row: RESULT["rows"][row]["seen"]["true"]["near"] for row in gallery.ROWS}
+    assert_says(
+        prose("13_why"),
+        f"agrees with itself in {short(mean('rollout_upscale'))} of the looks, MilliVid in {short(mean('millivid'))}",
+        f"in {short(mean('rollout_upscale', 'two plans'))} and {short(mean('millivid', 'two plans'))}. Two near looks",
+        f"upscaling has {short(mean('rollout_upscale_exact'))} (and MilliVid {short(mean('millivid_exact'))}",
+        f"only {ours['far as planned']} of {ours['panels']} panels have the planned colour from far",
+        f"colour of this plan in {short(told['millivid']['mean'])}", short(told["blind_details"]["mean"]),
+        f"then {short(seen['millivid'])} of MilliVid's readable looks show the true colour, and "
+        f"{short(seen['rollout_upscale'])} of upscaling's")
+    for found, mostly, rarely in ((ours, "then near as far", "then near as planned"),
+                                  (theirs, "then near as planned", "then near as far")):
+        assert found[mostly] > 2 * found[rarely] and found["far as planned"] < found["panels"] / 2.5
+
+
+def test_the_lesson_on_schedules_counts_the_panels_that_change():
+    counts = {}
+    for row in ("millivid", "rollout_upscale"):
+        far, near = np.array(RESULT["rows"][row]["looks"])[:24, :, 0].T
+        readable = (far >= 0) & (near >= 0)
+        counts[row] = (far != near)[readable].sum(), readable.sum()
+    assert_says(prose("06_schedule"), "changes its colour in {} of {} videos".format(*counts["millivid"]))
+    changed, readable = counts["rollout_upscale"]
+    assert changed > readable / 2 and counts["millivid"][0] < changed
