@@ -33,6 +33,7 @@ COMMANDS = [  # hours of one core, command
     (.2, "python nbs/_emergence.py measure runs/emergence"),
     (.1, "python nbs/_emergence.py look"),
     (.5, "python nbs/_horizon.py"),
+    (.2, "python nbs/_sampling.py"),
     *((.4, f"python nbs/_gallery.py {what} runs/gallery {row}")
       for row in gallery.ROWS for what in ("train", "generate")),
     (.1, "python nbs/_gallery.py measure runs/gallery"),

@@ -205,15 +205,26 @@ def test_results_says_what_a_look_up_does():
 
 
 def test_results_says_what_a_video_costs():
-    frames, cost = RESULT["settings"]["generated"], {}
-    for name in ("millivid_long", "rollout_upscale_long", "full_resolution_long", "framepack_long"):
-        steps = rollout_tokens(experiment_of(RESULT["models"][name]), frames)
-        cost[name] = len(steps), RESULT["seconds"][name]["generate"]
-    (passes, seconds), (fewer, faster) = cost["millivid_long"], cost["rollout_upscale_long"]
-    assert .45 < fewer / passes < .55 and faster < seconds / 2
-    assert min(cost, key=lambda name: cost[name][0]) == "full_resolution_long"
-    assert "Upscaling makes more frames in a step, so it needs half of MilliVid's passes, and less than half" in prose(
-        "12_results")
+    frames, sampling = RESULT["settings"]["generated"], json.loads((RESULTS / "sampling.json").read_text())["rows"]
+    passes = {name: len(rollout_tokens(experiment_of(RESULT["models"][f"{name}_long"]), frames))
+              for name in MINI_MODELS}
+    assert .45 < passes["rollout_upscale"] / passes["millivid"] < .55
+    assert min(passes, key=passes.get) == "full_resolution"
+    ours, theirs = (sampling[name]["4"]["milliseconds"] for name in ("millivid", "rollout_upscale"))
+    assert_says(prose("12_results"), "so it needs half of MilliVid's passes", f"a frame of MilliVid takes {ours} milli",
+                f"one of upscaling {theirs}")
+
+
+def test_results_says_how_many_noise_levels_are_needed():
+    kept = json.loads((RESULTS / "sampling.json").read_text())["rows"]
+    score = {name: {int(count): found["psnr"]["mean"] for count, found in scores.items()}
+             for name, scores in kept.items()}
+    for name in ("millivid", "rollout_upscale"):
+        assert score[name][2] < score[name][3] - 1
+        assert max(abs(score[name][3] - score[name][count]) for count in (4, 8, 16)) < .2
+    assert_says(prose("12_results"), f"FramePack has {score['framepack'][3]:.1f} dB with three and "
+                f"{score['framepack'][16]:.1f} with sixteen", f"full resolution {score['full_resolution'][2]:.1f} with "
+                f"two and {score['full_resolution'][16]:.1f} with sixteen")
 
 
 def test_results_says_where_the_models_look():
