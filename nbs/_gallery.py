@@ -307,6 +307,13 @@ def followed(made, poses, colours, places, coarse: Reader, plan: int) -> dict:
     return counts
 
 
+def by_chance(looks: list) -> float:
+    "How often the far look of one walk has the colour of the near look of another one."
+    far, near = (np.array([look[part] for look in looks]) for part in (0, 1))
+    other = ~np.eye(len(looks), dtype=bool)[..., None] & (far[:, None] >= 0) & (near[None] >= 0)
+    return float((far[:, None] == near[None])[other].mean())
+
+
 def judge(made, poses, readers: dict, coarse: Reader, plan: int) -> dict:
     """For each wall agreement by pairs, the share of looks whose colour cannot be read, and of true ones of the others.
 
@@ -322,6 +329,7 @@ def judge(made, poses, readers: dict, coarse: Reader, plan: int) -> dict:
                             for parts in zip(made, poses, looks["far"] | looks["near"])])
         if wall == "unseen":
             result["looks"] = first_looks(colours, places)
+            result["chance"] = by_chance(result["looks"])
             result["followed"] = followed(made, poses, colours, places, coarse, plan)
         true = np.stack(rooms)[:, None, slice(2) if wall == "unseen" else slice(4, 6)]
         result[wall] = {"agreement": {name: bootstrap_interval(np.array(values)[:, None])
@@ -412,10 +420,10 @@ def measure(root: Path, episodes: int):
     coarse = {noise: Reader(halls, "unseen", levels[2], 0.) for noise, halls in ((0., exact), (NOISE, noisy))}
     right = {str(level): Reader(exact, "unseen", levels[level], 0.).right for level in (0, 1)}
     right |= {"2": coarse[NOISE].right, "2 exact": coarse[0.].right, "reader": readers["unseen"].right}
-    videos = {"truth": true_latents(tokenizer, poses, 0.)[:, GIVEN:]}
+    videos = {"truth": true_latents(tokenizer, poses, NOISE)[:, GIVEN:]}
     videos |= {row: generate_row(root, row, episodes) for row in ROWS}
     losses = {row: json.loads((root / row / "history.json").read_text())["held_out"][-1]["loss"] for row in ROWS}
-    rows = {row: judge(made, poses[:, GIVEN:], readers, coarse[0. if row == "truth" else noise_of(row)],
+    rows = {row: judge(made, poses[:, GIVEN:], readers, coarse[noise_of(row)],
                        PLANS[row.startswith("rollout")]) for row, made in videos.items()}
     told = {row: bootstrap_interval(np.array(painted_as_told(generate_row(root, row, PART, True), poses[:, GIVEN:],
                                                              readers["unseen"]))[:, None]) for row in TOLD}
