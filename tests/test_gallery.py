@@ -129,7 +129,8 @@ def test_the_lesson_says_what_was_measured():
         prose("13_why"),
         f"agrees with itself in {short(mean('rollout_upscale'))} of the looks, MilliVid in {short(mean('millivid'))}",
         f"in {short(mean('rollout_upscale', 'two plans'))} and {short(mean('millivid', 'two plans'))}. Two near looks",
-        f"nothing left to decide, it has {short(mean('rollout_upscale_exact'))} (and MilliVid {short(mean('millivid_exact'))}",
+        f"nothing left to decide, it has {short(mean('rollout_upscale_exact'))} (and MilliVid "
+        f"{short(mean('millivid_exact'))}",
         f"only {ours['far as planned']} of {ours['panels']} panels have the planned colour from far",
         f"colour of this plan in {short(told['millivid']['mean'])}",
         f"no plan ahead has {short(told['blind_details']['mean'])}, no more than a guess, and upscaling "
