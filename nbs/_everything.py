@@ -19,7 +19,7 @@ from millivid.basics import write_json
 from millivid.experiments.reproduce import MAIN_ROWS
 
 NBS = Path(__file__).resolve().parent
-DONE = Path("runs/everything.json")
+DONE = NBS.parent / "runs" / "everything.json"
 LONG = " ".join(f"{name}_long" for name in (*MAIN_ROWS, "rollout_upscale"))
 SEEDS = " ".join(f"out/seed{seed}/comparison.json" for seed in (1, 2))
 COMMANDS = [  # hours of one core, command
@@ -34,8 +34,8 @@ COMMANDS = [  # hours of one core, command
     (.1, "python nbs/_emergence.py look"),
     (.5, "python nbs/_horizon.py"),
     (.2, "python nbs/_sampling.py"),
-    *((.4, f"python nbs/_gallery.py {what} runs/gallery {row}")
-      for row in gallery.ROWS for what in ("train", "generate")),
+    *((hours, f"python nbs/_gallery.py {what} runs/gallery {row}")
+      for row in gallery.ROWS for what, hours in (("train", .4), ("generate", .1))),
     (.1, "python nbs/_gallery.py measure runs/gallery"),
 ]
 
@@ -57,6 +57,7 @@ def main():
             if subprocess.run(programme(command), cwd=NBS.parent).returncode:
                 sys.exit(f"This failed, and what is done stays done:\n    {command}")
             done.append(command)
+            DONE.parent.mkdir(exist_ok=True)
             write_json(DONE, done)
 
 

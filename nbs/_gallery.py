@@ -1,7 +1,7 @@
 """Is a detail decided twice? A hall with a wall that the context has never shown, and models that learned to invent it.
 
     python nbs/_gallery.py train runs/gallery millivid    # about 20 minutes of one core; resumes; and the other rows
-    python nbs/_gallery.py generate runs/gallery millivid # about 9 minutes; resumes; and the other rows
+    python nbs/_gallery.py generate runs/gallery millivid # about 6 minutes; resumes; and the other rows
     python nbs/_gallery.py measure runs/gallery           # a minute; leaves nbs/results/gallery.json and .png
 
 The hall is a room of seven places in plain paint. In the context the walker stands in its western half and never looks
@@ -28,6 +28,7 @@ from millivid.actions import FORWARD, TURN_LEFT, TURN_RIGHT, action_rows, integr
 from millivid.basics import require, write_atomically, write_json
 from millivid.data import StepSampler
 from millivid.evaluation import bootstrap_interval, decode_videos
+from millivid.experiments.reproduce import _follow
 from millivid.pipeline import Pipeline, load_tokenizer
 from millivid.schedule import CONTEXT, DENOISED, UNSEEN, Schedule
 from millivid.tokenizer import encode_frames
@@ -41,7 +42,7 @@ MIDDLE, EAST, WEST = 6, 0, 4  # y of the middle line in half places; headings
 GIVEN, WALK, MADE = 128, 304, 96  # frames of a context, of a walk, and of those after the context that are generated
 FAR, NEAR = (5.5, 6.5), (.5, 2.5)  # places to the wall
 BLOCK, PLAN = 16, 32  # frames that upscaling refines at once from level 2 to level 1; frames of a plan of MilliVid
-PLANS = {False: PLAN, True: 72}  # frames of a plan, of MilliVid and of upscaling
+UPSCALING_PLAN = 72  # frames of a plan of upscaling
 NOISE = .25  # standard deviation of what is added to the coarsest token of each view, once; that of the tokens is .39
 PART = 16  # episodes that are generated at once
 TRAINING = replace(MINI_VIDEO_TRAINING, steps=2_400, seed=0)
@@ -401,9 +402,7 @@ def generate_row(root: Path, row: str, episodes: int, told: bool = False) -> tor
             pipeline = pipeline or train_row(root, row)
             latents = true_latents(load_tokenizer(), poses, noise_of(row))[some]
 
-            def tell(step, first, video):
-                video[:, GIVEN:GIVEN + MADE, 20] = latents[:, GIVEN:, 20]
-
+            tell = _follow(pipeline, latents[:, GIVEN:], GIVEN, GIVEN + MADE)
             new = pipeline.generate(latents, actions[some], GIVEN, GIVEN + MADE, 16, some.tolist(),
                                     schedule=schedule, on_step=tell if told else None)[:, GIVEN:].contiguous()
             write_atomically(file, lambda path: save_file({"latents": new}, path))
@@ -424,12 +423,12 @@ def measure(root: Path, episodes: int):
     videos |= {row: generate_row(root, row, episodes) for row in ROWS}
     losses = {row: json.loads((root / row / "history.json").read_text())["held_out"][-1]["loss"] for row in ROWS}
     rows = {row: judge(made, poses[:, GIVEN:], readers, coarse[noise_of(row)],
-                       PLANS[row.startswith("rollout")]) for row, made in videos.items()}
+                       UPSCALING_PLAN if row.startswith("rollout") else PLAN) for row, made in videos.items()}
     told = {row: bootstrap_interval(np.array(painted_as_told(generate_row(root, row, PART, True), poses[:, GIVEN:],
                                                              readers["unseen"]))[:, None]) for row in TOLD}
     write_json(RESULTS / "gallery.json", {
         "command": "python nbs/_gallery.py measure runs/gallery", "episodes": episodes, "steps": TRAINING.steps,
-        "noise": NOISE, "right": right, "held_out": losses, "predictions": outcome(rows), "rows": rows, "told": told,
+        "noise": NOISE, "spread": round(exact.latents[:, :, levels[2]].float().std().item(), 3), "right": right, "held_out": losses, "predictions": outcome(rows), "rows": rows, "told": told,
         "shown": draw(tokenizer, videos, distance(poses[:, GIVEN:], "unseen"))})
 
 

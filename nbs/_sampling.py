@@ -43,13 +43,6 @@ def measure(frames: int, episodes: int) -> dict:
     return result
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, default=64)
-    parser.add_argument("--episodes", type=int, default=16)
-    options = parser.parse_args()
-    write_json(RESULTS / "sampling.json", measure(options.frames, options.episodes))
-
-
 if __name__ == "__main__":
-    main()
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    write_json(RESULTS / "sampling.json", measure(frames=64, episodes=16))

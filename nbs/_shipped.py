@@ -6,9 +6,9 @@
 The models of the package are not trained again; new rows get their tokens, and stand beside them episode by episode.
 """
 
+import argparse
 import json
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,6 +35,6 @@ def begin(root: Path):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
-    begin(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("root", type=Path, help="a new folder")
+    begin(parser.parse_args().root)

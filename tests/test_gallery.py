@@ -118,7 +118,8 @@ def test_noise_hides_the_far_wall_from_the_coarsest_token_and_nothing_else_does(
                 f"from the other end of the hall in {short(right['2 exact'][6.5])} of the cases",
                 f"from far in {short(right['2'][6.5])} of the cases",
                 f"from half a place away in {short(right['2'][.5])}",
-                f"standard deviation {RESULT['noise']}", f"{RESULT['steps']:,} steps",
+                f"standard deviation {RESULT['noise']}, that of the tokens is {short(RESULT['spread'])}",
+                f"{RESULT['steps']:,} steps",
                 f"over {RESULT['episodes']} walks")
 
 
