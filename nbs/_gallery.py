@@ -428,7 +428,8 @@ def measure(root: Path, episodes: int):
                                                              readers["unseen"]))[:, None]) for row in TOLD}
     write_json(RESULTS / "gallery.json", {
         "command": "python nbs/_gallery.py measure runs/gallery", "episodes": episodes, "steps": TRAINING.steps,
-        "noise": NOISE, "spread": round(exact.latents[:, :, levels[2]].float().std().item(), 3), "right": right, "held_out": losses, "predictions": outcome(rows), "rows": rows, "told": told,
+        "noise": NOISE, "spread": round(exact.latents[:, :, levels[2]].float().std().item(), 3), "right": right,
+        "held_out": losses, "predictions": outcome(rows), "rows": rows, "told": told,
         "shown": draw(tokenizer, videos, distance(poses[:, GIVEN:], "unseen"))})
 
 
