@@ -5,14 +5,16 @@
 # %% auto #0
 __all__ = ['TRAINING_TEXTS', 'RELEASE_DEMO', 'RECORD_DATA', 'COMMANDS', 'TrainOptions', 'command_train', 'DemoOptions',
            'command_demo', 'MeasureOptions', 'command_measure', 'ReproduceOptions', 'command_reproduce',
-           'TokenizeOptions', 'command_tokenize', 'RecordOptions', 'command_record', 'Command', 'add_options',
-           'make_options', 'make_parser', 'main']
+           'TokenizeOptions', 'command_tokenize', 'PrepareOptions', 'command_prepare', 'EncodeOptions',
+           'command_encode', 'GenerateOptions', 'command_generate', 'RecordOptions', 'command_record', 'Command',
+           'add_options', 'make_options', 'make_parser', 'main']
 
 # %% ../nbs/23_cli.ipynb #953e78b0
 import argparse
 import contextlib
 import dataclasses
 import itertools
+import math
 import os
 import signal
 import sys
@@ -28,17 +30,23 @@ import torch
 from tqdm.auto import tqdm
 
 from .actions import action_rows
-from .basics import UserError, choose_device, first_line, out_of_memory, require, write_atomically, write_json
+from .basics import MissingFileError, UserError, choose_device, first_line, out_of_memory, require
+from .basics import write_atomically, write_json
 from .data import iterate_video, video_rate, write_video
 from .evaluation import compare, format_table, frame_psnr, horizons, psnr_table
 from .experiments.cost import measure_full_size
 from .experiments.reproduce import MAIN_ROWS, QUICK, Row, Settings, check_options, option
 from .experiments.reproduce import release_comparison, reproduce, table_rows, write_results
+from .layers import TRANSFORMER_SIZES
 from .pipeline import MINI_MODELS, PAPER_EXPERIMENTS, Experiment, Pipeline, load_tokenizer, save_tokenizer
-from .plots import TITLES, comparison_video, figure_bytes, levels_video, plot_comparison, plot_levels
-from .pyramid import frames_to_images
-from .release import RELEASE_FILES, Recordings, download_release, recorded_images, write_actions
-from .tokenizer import MINI_TOKENIZER, decode_latents, encode_frames
+from .plots import TITLES, comparison_video, figure_bytes, levels_video, plot_comparison, plot_frames
+from .plots import plot_levels
+from .pyramid import PyramidConfig, frames_to_images
+from .recordings import Source, check_videos, clip_frames, describe_actions, find_videos, own_experiment
+from .recordings import prepare_videos, read_action_file, source_frames
+from .release import ACTION_CHANNELS, RELEASE_FILES, Recordings, download_release, recorded_images
+from .release import write_actions
+from .tokenizer import MINI_TOKENIZER, TokenizerConfig, decode_latents, encode_frames
 from .training import MINI_TOKENIZER_TRAINING, MINI_VIDEO_TRAINING, TrainingConfig
 from .training import train_tokenizer, train_video
 from .worlds.doom import DOOM_LEVELS, record_doom, record_episodes
@@ -49,9 +57,15 @@ from .worlds.rooms import HELD_OUT_SEED, RoomWalks, draw_views, make_test_episod
 class TrainOptions:
     what: str = option("video", "what to train", ("tokenizer", "video"), positional=True)
     out: str = option("", "folder for checkpoints, history and weights; resumes what is there", required=True)
-    data: str | None = option(None, "folder of recordings, as `millivid record --episodes` makes it; without it: rooms")
+    data: str | None = option(None, "folder of recordings, made by `millivid prepare` or `record`; without it: rooms")
+    size: str = option("mini", "width and depth of the network", TRANSFORMER_SIZES)
+    patch: int = option(16, "side of a patch in pixels (tokenizer only)", least=1)
+    levels: int = option(3, "levels of tokens (tokenizer only)", least=1)
+    channels: int = option(16, "numbers in a token (tokenizer only)", least=1)
     model: str = option("millivid", "which video model", MINI_MODELS)
     tokenizer: str = option("mini-tokenizer", "name or folder of the tokenizer (video only)")
+    windows: tuple[int, ...] | None = option(None, "frames of each level, finest first, for example 2 8 32; without "
+                                             "it: the largest that fit (video only)", many=True, kind=int, least=1)
     rooms: int = option(2_000, "training rooms (video only)", least=1)
     cache: str | None = option(None, "file that keeps the encoded rooms for the next training (video only)")
     device: str = option("auto", "auto, cpu, cuda, ...")
@@ -71,18 +85,47 @@ def command_train(options: TrainOptions, training: TrainingConfig):
         torch.set_num_threads(options.threads)
     if options.data:
         data = [Recordings(options.data, part) for part in ("train", "held_out")]
+        if data[0].lengths == data[1].lengths:
+            print(f"{options.data} has one recording: the held-out numbers are of the same one", file=sys.stderr)
     if options.what == "tokenizer":
-        draw = recorded_images(*data, MINI_TOKENIZER.pyramid.image_shape) if data else draw_views
-        tokenizer, history = train_tokenizer(draw, training=training, folder=out, device=device)
+        config = _tokenizer_config(options, data)
+        draw = recorded_images(*data, config.pyramid.image_shape) if data else draw_views
+        tokenizer, history = train_tokenizer(draw, config, training, out, device)
         save_tokenizer(tokenizer, out)
     else:
-        experiment, tokenizer = MINI_MODELS[options.model], load_tokenizer(options.tokenizer, device)
-        require(experiment.fits(tokenizer.config), f"--tokenizer {options.tokenizer} makes other tokens than --model "
-                f"{options.model} needs, {MINI_TOKENIZER.pyramid}: give mini-tokenizer, or train one")
-        clips = [part.encode(tokenizer, out) for part in data] or _rooms(tokenizer, options)
+        tokenizer = load_tokenizer(options.tokenizer, device)
+        experiment = _video_experiment(options, tokenizer, data)
+        clips = [part.encode(tokenizer) for part in data] or _rooms(tokenizer, options)
         model, history = train_video(experiment, *clips, training, out, device)
         Pipeline(model, experiment, tokenizer).save_pretrained(out)
     print(f"held out: {history['held_out'][-1]}\nsaved in {out}")
+
+
+def _tokenizer_config(options, data):
+    "A tokenizer of the size that was asked for, for the pictures that there are."
+    image_shape = data[0].image_shape if data else MINI_TOKENIZER.pyramid.image_shape
+    pyramid = PyramidConfig(image_shape, (options.patch, options.patch), options.levels)
+    parts = (MINI_TOKENIZER.encoder, MINI_TOKENIZER.decoder)
+    if options.size != "mini":
+        parts = (TRANSFORMER_SIZES[options.size],) * 2
+    return TokenizerConfig(pyramid, options.channels, *parts)
+
+
+def _video_experiment(options, tokenizer, data):
+    "The video model for a tokenizer and what was recorded; in rooms the walker has three actions and odometry."
+    known, image_shape = {"num_actions": 3, "odometry": True}, MINI_TOKENIZER.pyramid.image_shape
+    require(data or tokenizer.config.pyramid.image_shape == image_shape, f"--tokenizer {options.tokenizer} is for "
+            f"images of other sizes than {image_shape}, those of the rooms: give mini-tokenizer, or --data")
+    if data:
+        lengths = [sorted(part.lengths.values()) for part in data]
+        known = describe_actions(data[0]) | {"longest": min(lengths[0][len(lengths[0]) // 2], lengths[1][-1])}
+    experiment = own_experiment(options.model, tokenizer.config, options.windows, options.size, **known)
+    if data:
+        video, budget = experiment.video, experiment.tokens_per_step
+        print(f"{options.model}: clips of {clip_frames(experiment)} frames, {budget} tokens a step, "
+              f"{video.num_actions} actions, {'with' if video.odometry else 'without'} odometry", file=sys.stderr)
+        return experiment
+    return replace(experiment, num_inference_steps=4)  # as the models in the package
 
 
 def _rooms(tokenizer, options):
@@ -214,12 +257,12 @@ def _rows(options, settings):
     return rows
 
 
-def _drawing(file):
+def _drawing(file, option="--own"):
     "The text of a drawing. Raises UserError where there is none."
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--own {file} cannot be read as text in UTF-8 ({first_line(error)}): give a drawing as "
+        raise UserError(f"{option} {file} cannot be read as text in UTF-8 ({first_line(error)}): give a drawing as "
                         "schedule_from_text reads it") from None
 
 
@@ -228,14 +271,13 @@ def command_reproduce(options: ReproduceOptions, settings: Settings):
     device, started, rows = choose_device(options.device), time.time(), _rows(options, settings)
     name = "runs/reproduce" + "_doom" * (settings.world == "doom") + "_4_levels" * (settings.levels == 4)
     root = Path(options.out or name + "_quick" * options.quick)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     whole = (settings == Settings(world=settings.world, levels=settings.levels)
              and rows.keys() == table_rows(settings.levels).keys())
     usual = "nbs/results" if whole else f"out/{root.name}" + (f"_{Path(options.own).stem}" if options.own else "")
     results = Path(options.results or usual)
     _check_folder(root)
     _check_folder(results, "--results")
-    result = reproduce(root, rows, settings, str(device), options.workers or (1 if device.type == "cuda" else cores))
+    result = reproduce(root, rows, settings, str(device), options.workers or (1 if device.type == "cuda" else _cores()))
     file = write_results(result, root, results)
     print(file.with_suffix(".md").read_text())
     for name, reason in result["missing"].items():
@@ -294,6 +336,122 @@ def command_tokenize(options: TokenizeOptions):
     print("\n".join(f"| {row['level']} | {row['tokens_per_frame']} | {row['psnr']:.1f} |" for row in rows))
     print(f"{len(quality[0])} frames in {time.time() - started:.0f} s on {device}. Look at {out}/levels.mp4 and "
           f"{out}/levels.png; the numbers are in {out}/levels.json")
+
+# %% ../nbs/23_cli.ipynb #preparecell
+@dataclass(frozen=True)
+class PrepareOptions:
+    folder: str = option("", "folder of videos (mp4, mkv, gif, ..., or folders of images), with actions beside them: "
+                        "walk.csv or walk.npy for walk.mp4", positional=True)
+    out: str = option("", "folder for the recordings; resumes what is there", required=True)
+    size: tuple[int, ...] = option((64, 64), "height and width that every frame is cropped and resized to", least=1,
+                                   kind=int)
+    every: int = option(1, "keep every second, third, ... frame", least=1)
+    workers: int | None = option(None, "threads; without it: one per core", least=1, kind=int)
+
+
+def _cores():
+    "How many processes run at once here."
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def command_prepare(options: PrepareOptions):
+    "millivid prepare FOLDER"
+    require(len(options.size) == 2, f"--size {' '.join(map(str, options.size))}: give a height and a width")
+    _check_folder(options.out)
+    sources, workers = find_videos(options.folder), options.workers or _cores()
+    problems = check_videos(sources, workers)
+    for line in problems:
+        print(line, file=sys.stderr)
+    require(not problems, f"{len(problems)} of {len(sources)} videos do not fit, see above: mend or remove them")
+    index = prepare_videos(sources, options.out, options.size, options.every, workers)
+    found = describe_actions(Recordings(options.out))
+    print(f"{len(index)} recordings, {sum(index.values())} frames of {' x '.join(map(str, options.size))}, in "
+          f"{options.out}; {found['num_actions']} actions, {'with' if found['odometry'] else 'without'} poses")
+
+
+@dataclass(frozen=True)
+class EncodeOptions:
+    data: str = option("", "folder of recordings, made by `millivid prepare` or `record`", positional=True)
+    tokenizer: str = option("mini-tokenizer", "name or folder of the tokenizer")
+    device: str = option("auto", "auto, cpu, cuda, ...")
+
+
+def command_encode(options: EncodeOptions):
+    "millivid encode DATA"
+    tokenizer = load_tokenizer(options.tokenizer, choose_device(options.device))
+    clips = Recordings(options.data).encode(tokenizer)
+    size = sum(clips.path(key).stat().st_size for key, _ in clips.videos)
+    print(f"{len(clips.videos)} recordings in {clips.folder}, {size / 1e6:.1f} MB")
+
+# %% ../nbs/23_cli.ipynb #generatecell
+@dataclass(frozen=True)
+class GenerateOptions:
+    model: str = option("mini-millivid", "name or folder of the video model")
+    context: str = option("", "the video to continue: a file, or a folder of images", required=True)
+    actions: str | None = option(None, "CSV or .npy, a row for each frame of the context and for each to be generated; "
+                                 "not needed where the model has one action")
+    frames: int | None = option(None, "frames to generate; without it: as many as there are actions", least=1, kind=int)
+    context_frames: int | None = option(None, "use this many frames of the context; without it: all", least=1, kind=int)
+    every: int = option(1, "keep every second, third, ... frame of the context and of the actions", least=1)
+    out: str = option("out/generate", "folder for video, filmstrip and latents; resumes what is there")
+    tokenizer: str | None = option(None, "name or folder of the tokenizer; without it: the one of the model")
+    schedule: str | None = option(None, "another schedule: file with a drawing, as schedule_from_text reads it")
+    sampling_steps: int | None = option(None, "noise levels of the sampler; without it: the model's", least=2, kind=int)
+    seed: int = option(0, "decides the noise that the video is made from", least=0)
+    rate: float = option(12., "frames per second of the video")
+    device: str = option("auto", "auto, cpu, cuda, ...")
+
+
+def command_generate(options: GenerateOptions):
+    "millivid generate"
+    out, started = Path(options.out), time.time()
+    _check_folder(out)
+    pipeline = Pipeline.from_pretrained(options.model, choose_device(options.device), options.tokenizer)
+    given, rows = _context(options, pipeline.experiment)
+    settings = {"num_inference_steps": options.sampling_steps}
+    if options.schedule:
+        settings["schedule"] = _drawing(Path(options.schedule), "--schedule")
+    if pipeline.experiment.method == "framepack":  # its noise belongs to a whole video
+        pieces = [pipeline(given, rows, seeds=[options.seed], **settings)[len(given):]]
+    else:
+        pieces = pipeline.stream(given, rows, seed=options.seed, folder=out / "latents", **settings)
+    shown, scale = {}, max(1, round(256 / given.shape[1]))
+
+    def frames():  # written while they are generated; a few are kept for the filmstrip
+        for number, frame in enumerate(itertools.chain(given, itertools.chain.from_iterable(pieces)), 1 - len(given)):
+            if number == 0 or number > 0 and math.log2(number).is_integer() or number == len(rows) - len(given):
+                shown[number] = frame
+            yield frame.repeat(scale, axis=0).repeat(scale, axis=1)
+
+    write_video(out / "video.mp4", frames(), options.rate)
+    titles = [f"+{number}" if number else "last given" for number in shown]
+    _save(out / "filmstrip.png", plot_frames([*shown.values()], titles, columns=min(len(shown), 8), size=1.8))
+    print(f"{len(rows) - len(given)} frames in {time.time() - started:.0f} s. Look at {out}/video.mp4 and "
+          f"{out}/filmstrip.png" + f"; the latents are in {out}/latents" * (out / "latents").exists())
+
+
+def _context(options, experiment):
+    "The frames that are given, and a row of actions for them and for each new frame."
+    source = Source("context", Path(options.context), None)
+    if not source.video.exists():
+        raise MissingFileError(f"--context {source.video} is not there: give a video, or a folder of images")
+    limit = options.context_frames
+    given = np.stack([*itertools.islice(source_frames(source, experiment.pyramid.image_shape, options.every), limit)])
+    require(limit in (None, len(given)), f"--context-frames {limit}: {source.video} has {len(given)} frames")
+    need = experiment.context_frames
+    require(len(given) >= need, f"{source.video} has {len(given)} frames, this model looks back on {need}: give more")
+    if options.actions is None:
+        require(experiment.video.num_actions == 1 and not experiment.video.odometry and options.frames,
+                "this model continues what actions say: give --actions" if experiment.video.num_actions > 1 or
+                experiment.video.odometry else "how many frames? Give --frames")
+        return given, torch.zeros(len(given) + options.frames, ACTION_CHANNELS)
+    rows = read_action_file(options.actions)[::options.every]
+    end = len(given) + options.frames if options.frames else len(rows)
+    require(len(given) < end <= len(rows), f"{options.actions} has {len(rows)} rows for {len(given)} frames of context "
+            f"and {max(end - len(given), 1)} to be generated: give a row for each of them")
+    require(not experiment.video.odometry or rows[:, 1:].any(), f"{options.actions} has actions alone, and this model "
+            "also reads poses: give the columns action,x,y,yaw")
+    return given, rows[:end]
 
 # %% ../nbs/23_cli.ipynb #recordcell
 @dataclass(frozen=True)
@@ -360,6 +518,12 @@ COMMANDS = {
     "train": Command(command_train, "train a tokenizer or a video model",
                      ({"": TrainOptions()}, {"video": MINI_VIDEO_TRAINING, "tokenizer": MINI_TOKENIZER_TRAINING}),
                      lambda given: given["what"], lambda given: True),
+    "prepare": Command(command_prepare, "make recordings of a folder of videos", ({"": PrepareOptions()},),
+                       resumes=lambda given: True),
+    "encode": Command(command_encode, "encode recordings with a tokenizer", ({"": EncodeOptions()},),
+                      resumes=lambda given: True),
+    "generate": Command(command_generate, "continue a video of yours", ({"": GenerateOptions()},),
+                        resumes=lambda given: True),
     "demo": Command(command_demo, "generate long videos with all shipped models and compare them",
                     ({"": DemoOptions(), "--release": RELEASE_DEMO},),
                     lambda given: "--release" * ("release" in given)),

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['ACTION_CHANNELS', 'RELEASE_REPOSITORY', 'RELEASE_DATA', 'RELEASE_FILES', 'pyramid_row_bytes', 'write_pyramid',
-           'pyramid_num_frames', 'read_pyramid', 'read_step', 'write_frames', 'read_frames', 'read_actions',
-           'write_actions', 'read_index', 'path_in', 'split_videos', 'clip_order', 'extend_actions', 'LatentVideos',
-           'Recordings', 'recorded_images', 'release_name', 'release_state_dict', 'save_release', 'read_checkpoint',
-           'load_release_tokenizer', 'load_release_model', 'load_release_pipeline', 'release_megabytes',
-           'download_release']
+           'pyramid_num_frames', 'read_pyramid', 'read_step', 'write_frames', 'read_frames', 'read_array',
+           'read_actions', 'write_actions', 'read_index', 'path_in', 'split_videos', 'clip_order', 'keep_settings',
+           'extend_actions', 'LatentVideos', 'Recordings', 'recorded_images', 'release_name', 'release_state_dict',
+           'save_release', 'read_checkpoint', 'load_release_tokenizer', 'load_release_model', 'load_release_pipeline',
+           'release_megabytes', 'download_release']
 
 # %% ../nbs/20_release.ipynb #6edd6c04
 import hashlib
@@ -234,16 +234,23 @@ def read_frames(
                             "copy or make it again") from None
 
 
-def read_actions(path) -> torch.Tensor:
-    "Read the actions of a video, a NumPy file. Returns float32 (frames, 6). Raises MissingFileError or UserError."
-    path = _require_file(path, "actions")
+def read_array(path) -> np.ndarray:
+    "Read a NumPy file of numbers. Raises MissingFileError, UserError for anything else; nothing in it is executed."
+    path = _require_file(path, "NumPy file")
     try:
         with open(path, "rb") as file:
-            actions = np.lib.format.read_array(file, allow_pickle=False)
+            array = np.lib.format.read_array(file, allow_pickle=False)
     except (EOFError, SyntaxError, tokenize.TokenError, MemoryError, OverflowError, TypeError, ValueError) as error:
         # damaged headers are parsed as Python literals, and may promise any size
         raise UserError(f"{path} cannot be read as a NumPy array ({error}): copy or make it again") from None
-    require(actions.ndim == 2 and actions.shape[1] == ACTION_CHANNELS and actions.dtype.kind in "fiu",
+    require(array.dtype.kind in "fiu", f"{path} holds {array.dtype}: expected numbers")
+    return array
+
+
+def read_actions(path) -> torch.Tensor:
+    "Read the actions of a video, a NumPy file. Returns float32 (frames, 6). Raises MissingFileError or UserError."
+    actions = read_array(path)
+    require(actions.ndim == 2 and actions.shape[1] == ACTION_CHANNELS,
             f"{path} has shape {actions.shape} of {actions.dtype}: expected numbers (frames, {ACTION_CHANNELS}): "
             "action, x, y, z, yaw, pitch")
     return torch.from_numpy(actions.astype(np.float32))
@@ -309,6 +316,25 @@ def clip_order(
     require(clips, f"no clips: {len(videos)} videos, the longest of {longest} frames, for clips of {clip_frames} "
             "frames; use more or longer videos, a larger part, or a schedule with a shorter chunk")
     return [clips[i] for i in np.random.default_rng(0).permutation(len(clips))]
+
+def keep_settings(
+    folder,  # of recordings
+    settings: dict,  # plain values: how they are made
+):
+    "Write recording.json, how a folder was made. Raises UserError where it was made otherwise, or holds other data."
+    path = Path(folder) / "recording.json"
+    if path.exists():
+        try:
+            old = dict(json.loads(path.read_text()))
+        except (ValueError, TypeError):
+            raise UserError(f"{path} cannot be read: put the settings {json.dumps(settings)} there, or use another "
+                            "folder") from None
+        for name, value in settings.items():
+            require(old.get(name) == value, f"{folder} was recorded with {name}={old.get(name)}, now it is {value}: "
+                    "use another folder, or the old settings")
+    require(path.exists() or not (Path(folder) / "index.json").exists(),
+            f"{folder} holds other data (an index.json, but no recording.json): use another folder")
+    write_json(path, settings)
 
 # %% ../nbs/20_release.ipynb #c2dddf77
 def extend_actions(
@@ -401,15 +427,15 @@ class Recordings:
     def __init__(
         self,
         folder,  # as `millivid record --episodes` leaves it
-        part: str = "all",  # "train", "held_out" (the last ones of the index) or "all"
+        part: str = "all",  # "train", "held_out" (the last ones of the index; of one alone, that one) or "all"
         held_out_share: float = .1,  # of the recordings, at least one
     ):
-        "Raises MissingFileError for index, pictures or actions, UserError where nothing is left for a part."
+        "Raises MissingFileError for index, pictures or actions, UserError where there is no recording or no such part."
         self.folder, self.part, index = Path(folder), part, read_index(Path(folder) / "index.json")
         keys, count = sorted(index), max(1, int(held_out_share * len(index)))
-        parts = {"train": keys[:-count], "held_out": keys[-count:], "all": keys}
+        parts = {"train": keys[:-count] or keys, "held_out": keys[-count:], "all": keys}
         require(part in parts, f"part {part!r} does not exist: use one of {', '.join(parts)}")
-        require(parts[part], f"{folder} has {len(keys)} recordings, none is left for {part!r}: record at least two")
+        require(keys, f"{folder} has no recordings: its index.json is empty")
         self.lengths = {key: index[key] for key in parts[part]}  # frames of each recording
         for key in self.lengths:
             _require_file(self.path(key, ".frames"), "pictures")
@@ -418,6 +444,11 @@ class Recordings:
     def path(self, key: str, suffix: str) -> Path:
         "Where a file of a recording is."
         return path_in(self.folder, key + suffix)
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        "Height and width of the pictures, as those of the first recording are."
+        return read_frames(self.path(next(iter(self.lengths)), ".frames"), 0, 1).shape[1:3]
 
     def images(
         self,
@@ -437,14 +468,16 @@ class Recordings:
     def encode(
         self,
         tokenizer,
-        folder,  # the latents go to a folder in it; another tokenizer or other recordings get another one
         progress: bool = True,
     ) -> LatentVideos:
-        "Encode every recording, those alone that are not there yet. Returns the clips to train a video model on."
-        config, home = tokenizer.config, hashlib.sha256(str(self.folder.resolve()).encode())
+        """Encode every recording, those alone that are not there yet. Returns the clips to train a video model on.
+
+        The latents are kept beside the recordings, in a folder of their own for each tokenizer.
+        """
+        config, weights = tokenizer.config, hashlib.sha256()
         for value in tokenizer.state_dict().values():
-            home.update(value.float().cpu().numpy().tobytes())
-        home = Path(folder) / f"{self.part}_{home.hexdigest()[:8]}"
+            weights.update(value.float().cpu().numpy().tobytes())
+        home, index = self.folder / f"latents_{weights.hexdigest()[:8]}", f"{self.part}.json"
         for key in tqdm(self.lengths, desc=f"encoding {self.folder.name}", unit="recording", disable=not progress):
             pictures, encoded = self.path(key, ".frames"), path_in(home, f"{key}.pyramid")
             if not encoded.exists() or encoded.stat().st_mtime < pictures.stat().st_mtime:
@@ -453,8 +486,8 @@ class Recordings:
                 require(len(frames) == self.lengths[key], f"{pictures} has {len(frames)} frames, index.json says "
                         f"{self.lengths[key]}: record again, or mend the index")
                 write_pyramid(encoded, encode_frames(tokenizer, frames), actions, config.pyramid)
-        write_json(home / "index.json", self.lengths)
-        return LatentVideos(home, config.pyramid, config.latent_channels, "all")
+        write_json(home / index, self.lengths)
+        return LatentVideos(home, config.pyramid, config.latent_channels, "all", index=index)
 
 
 def recorded_images(

@@ -787,7 +787,7 @@ def test_recordings_train_a_tokenizer_and_a_video_model(recordings, tmp_path):
     config = TokenizerConfig(PYRAMID, 4, TRANSFORMER, TRANSFORMER)
     tokenizer, history = train_tokenizer(recorded_images(train, held_out, (16, 16)), config, SHORT, progress=False)
     assert np.isfinite(history["loss"]).all()
-    clips, held_out_clips = (part.encode(tokenizer, tmp_path / "out", progress=False) for part in (train, held_out))
+    clips, held_out_clips = (part.encode(tokenizer, progress=False) for part in (train, held_out))
     latents, actions = clips.read([("000/003", 2, 10)])
     expected = encode_frames(tokenizer, np.full((20, 16, 16, 3), 60, dtype=np.uint8))[2:12]
     assert torch.equal(latents[0], expected.bfloat16().float())
@@ -801,13 +801,13 @@ def test_encoded_recordings_are_kept_and_resumed(recordings, tmp_path):
     config = TokenizerConfig(PYRAMID, 4, TRANSFORMER, TRANSFORMER)
     one, other = (randomised(Tokenizer(config), seed) for seed in range(2))
     part = Recordings(recordings, "held_out")
-    file, = (home := part.encode(one, tmp_path / "out", False)).folder.rglob("*.pyramid")
+    file, = (home := part.encode(one, False)).folder.rglob("*.pyramid")
     first = file.read_bytes()
-    assert part.encode(one, tmp_path / "out", False).folder == home.folder  # nothing to do
-    assert part.encode(other, tmp_path / "out", False).folder != home.folder
+    assert part.encode(one, False).folder == home.folder  # nothing to do
+    assert part.encode(other, False).folder != home.folder
     file.write_bytes(first[:-5])
     os.utime(file, (0, 0))  # older than its recording: made again
-    part.encode(one, tmp_path / "out", False)
+    part.encode(one, False)
     assert file.read_bytes() == first
 
 
@@ -816,9 +816,11 @@ def test_recordings_that_are_not_there(recordings):
     for folder in (recordings, recordings / "000"):
         with pytest.raises(FileNotFoundError):
             Recordings(folder)
-    (recordings / "index.json").write_text('{"000/003": 20}')
-    with pytest.raises(ValueError, match="at least two"):
+    (recordings / "index.json").write_text("{}")
+    with pytest.raises(ValueError, match="no recordings"):
         Recordings(recordings, "train")
+    (recordings / "index.json").write_text('{"000/003": 20}')
+    assert Recordings(recordings, "train").lengths == Recordings(recordings, "held_out").lengths == {"000/003": 20}
     with pytest.raises(ValueError, match="does not exist"):
         Recordings(recordings, "test")
 
@@ -826,11 +828,11 @@ def test_recordings_that_are_not_there(recordings):
 def test_an_index_that_promises_more_than_a_recording_holds(recordings, tokenizer, tmp_path):
     (recordings / "index.json").write_text('{"000/003": 90}')
     part = Recordings(recordings)
-    for use in (lambda: part.images(torch.Generator().manual_seed(0), 20), lambda: part.encode(tokenizer, tmp_path)):
+    for use in (lambda: part.images(torch.Generator().manual_seed(0), 20), lambda: part.encode(tokenizer)):
         with pytest.raises(UserError) as error:
             use()
         assert_says(error.value, recordings / "000" / "003.frames", "20")
-    assert not list(tmp_path.rglob("*.pyramid"))
+    assert not list(recordings.rglob("*.pyramid"))
 
 
 @pytest.mark.parametrize("use", [

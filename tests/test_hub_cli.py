@@ -101,7 +101,8 @@ def message_of(capsys, *arguments):
     return err
 
 
-NEEDED = {"train": ("tokenizer", "--out", "out"), "tokenize": (FREEDOOM_VIDEO,)}  # by commands that need something
+NEEDED = {"train": ("tokenizer", "--out", "out"), "tokenize": (FREEDOOM_VIDEO,), "encode": ("data",),  # what they need
+          "prepare": (FREEDOOM_VIDEO.parent, "--out", "out"), "generate": ("--context", FREEDOOM_VIDEO)}
 OPTIONS = {name: [each for cases in command.groups for each in dataclasses.fields(next(iter(cases.values())))
                   if each.metadata.get("text") or each.name in TRAINING_TEXTS] for name, command in COMMANDS.items()}
 
@@ -183,7 +184,7 @@ def test_a_tokenizer_for_another_model(tokenizer, tmp_path, capsys, monkeypatch)
     no_work(monkeypatch)
     save_tokenizer(tokenizer, tmp_path / "tokenizer")
     message = message_of(capsys, "train", "video", "--tokenizer", tmp_path / "tokenizer", "--out", tmp_path / "out")
-    assert_says(message, tmp_path / "tokenizer", "other tokens than --model millivid needs", "give mini-tokenizer")
+    assert_says(message, tmp_path / "tokenizer", "images of other sizes than (64, 64)", "give mini-tokenizer")
     assert not (tmp_path / "out").exists()
 
 
@@ -283,7 +284,7 @@ def test_help_shows_every_option_with_its_defaults(name, capsys, monkeypatch):
         if about.get("positional") or about.get("required"):
             assert not defaults  # it has to be given
             continue
-        stated = {" ".join(value) if isinstance(value, tuple) else str(value) for value in values.values()
+        stated = {" ".join(map(str, value)) if isinstance(value, tuple) else str(value) for value in values.values()
                   if value is not None and value is not False}
         assert all(value in defaults for value in stated), (text, stated)
         assert stated or not defaults or "default" in about["text"]

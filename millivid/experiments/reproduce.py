@@ -122,9 +122,9 @@ def check_options(options):
     for each in dataclasses.fields(options):
         name, value = each.name, getattr(options, each.name)
         least, choices = each.metadata.get("least"), each.metadata.get("choices")
-        require(least is None or value is None or least <= value < 2 ** 32,
-                f"{name} is {value}: give at least {least}, and less than 2**32")
         for part in value if isinstance(value, tuple) else [value]:
+            require(least is None or part is None or least <= part < 2 ** 32,
+                    f"{name} is {part}: give at least {least}, and less than 2**32")
             require(choices is None or part is None or part in choices,
                     f"{name} {part!r} is unknown: use {', '.join(map(str, choices or []))}")
 

@@ -9,7 +9,6 @@ __all__ = ['DOOM_LEVELS', 'RECORDED_FRAMES', 'TRAIN_LEVELS', 'TEST_LEVELS', 'rec
 # %% ../../nbs/21_doom.ipynb #947163bc
 import contextlib
 import itertools
-import json
 import os
 import random
 import re
@@ -26,8 +25,8 @@ from ..actions import FORWARD, TURN_LEFT, TURN_RIGHT, action_bundle, check_actio
 from ..actions import integrate_actions, seen_before
 from ..basics import UserError, in_worker, require, worker_pool, write_json
 from ..data import fit_frames
-from ..release import Recordings, path_in, read_actions, read_frames, read_index, recorded_images
-from ..release import write_actions, write_frames
+from ..release import Recordings, keep_settings, path_in, read_actions, read_frames, read_index
+from ..release import recorded_images, write_actions, write_frames
 from ..tokenizer import MINI_TOKENIZER
 
 # %% ../../nbs/21_doom.ipynb #9270d459
@@ -266,23 +265,6 @@ def _record_in_processes(folder, seeds, settings, workers):
             raise UserError("a recording process died: call again to go on where it stopped, with fewer workers where "
                             "memory is short (scripts call under `if __name__ == '__main__'`)") from None
 
-
-def _keep_settings(folder, settings):
-    "Write down how a folder is recorded. Raises UserError where it was recorded otherwise, or holds something else."
-    path = folder / "recording.json"
-    if path.exists():
-        try:
-            old = dict(json.loads(path.read_text()))
-        except (ValueError, TypeError):
-            raise UserError(f"{path} cannot be read: put the settings {json.dumps(settings)} there, or use another "
-                            "folder") from None
-        for name, value in settings.items():
-            require(old.get(name) == value, f"{folder} was recorded with {name}={old.get(name)}, now it is {value}: "
-                    "use another folder, or the old settings")
-    require(path.exists() or not (folder / "index.json").exists(),
-            f"{folder} holds other data (an index.json, but no recording.json): use another folder")
-    write_json(path, settings)
-
 # %% ../../nbs/21_doom.ipynb #3534395e
 def _check_episodes(seeds, settings, workers):
     "Raise UserError for a data set that cannot be recorded. Returns the seeds sorted, each once."
@@ -320,7 +302,7 @@ def record_episodes(
                     image_size=image_size, tries=tries)
     seeds, folder = _check_episodes(seeds, settings, workers), Path(folder).absolute()
     _import_vizdoom()
-    _keep_settings(folder, settings)
+    keep_settings(folder, settings)
     index = read_index(folder / "index.json") if (folder / "index.json").exists() else {}
     whole = [seed for seed in seeds
              if all((folder / f"{_episode_key(seed)}{suffix}").exists() for suffix in (".frames", ".npy"))]
@@ -373,8 +355,8 @@ class DoomWorld:
         return recorded_images(train, held_out, every=self.frames_per_action)
 
     def walks(self, tokenizer, folder, progress: bool = True):
-        "Encoded training and held-out recordings, kept in the tokenizer's folder."
-        return tuple(Recordings(self.root / part).encode(tokenizer, folder, progress) for part in ("train", "held_out"))
+        "Encoded training and held-out recordings; they are kept beside the recordings, not in `folder`."
+        return tuple(Recordings(self.root / part).encode(tokenizer, progress) for part in ("train", "held_out"))
 
     def test_episodes(self):
         "The test episodes: frames, actions (episodes, frames, 6), and which later frames show a view of the context."
