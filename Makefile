@@ -60,5 +60,5 @@ $(STAMP): pyproject.toml constraints.txt
 	  { echo "$(PYTHON) cannot make virtual environments. On Debian and Ubuntu: sudo apt install python3-venv" >&2; exit 1; }
 	@echo "Setting up .venv (only the first time, and when pyproject.toml or constraints.txt changes)"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev,doom]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev,doom,train]'
 	@touch $@

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['UserError', 'MissingFileError', 'MetricUnavailable', 'require', 'out_of_memory', 'first_line', 'write_atomically',
-           'write_json', 'disk_errors', 'choose_device', 'lock_folder', 'worker_pool', 'in_worker']
+           'write_json', 'disk_errors', 'choose_device', 'processes', 'lock_folder', 'worker_pool', 'in_worker']
 
 # %% ../nbs/00_basics.ipynb #8bef3bc8
 import contextlib
@@ -102,7 +102,7 @@ def disk_errors(path):
 def choose_device(name: str = "auto") -> torch.device:
     "'auto' takes a GPU where there is one. Raises UserError for a device that this machine or PyTorch does not have."
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return processes()[2] or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -116,6 +116,24 @@ def choose_device(name: str = "auto") -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"device {name!r} cannot be used here ({first_line(error)}): use 'auto' or 'cpu'") from None
     return device
+
+
+def processes() -> tuple[int, int, torch.device | None]:
+    """The processes that `accelerate launch` or `torchrun` started together: number of this one, how many, its device.
+
+    (0, 1, None) for a process of its own. Raises UserError where accelerate is missing.
+    """
+    world = int(os.environ.get("WORLD_SIZE", 1))
+    if world == 1:
+        return 0, 1, None
+    try:
+        from accelerate import PartialState
+    except ImportError:
+        raise UserError("several processes work together by accelerate: pip install 'millivid[train]'") from None
+    state = PartialState(cpu=not torch.cuda.is_available())  # the first call connects them
+    require(state.num_processes == world, f"{world} processes were started, and {state.num_processes} are connected: "
+            "start them by `accelerate launch` or `torchrun`")
+    return state.process_index, world, state.device
 
 # %% ../nbs/00_basics.ipynb #835f15c5
 @contextlib.contextmanager

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['TRAINING_TEXTS', 'RELEASE_DEMO', 'RECORD_DATA', 'COMMANDS', 'TrainOptions', 'command_train', 'DemoOptions',
            'command_demo', 'MeasureOptions', 'command_measure', 'ReproduceOptions', 'command_reproduce',
-           'TokenizeOptions', 'command_tokenize', 'PrepareOptions', 'command_prepare', 'EncodeOptions',
-           'command_encode', 'GenerateOptions', 'command_generate', 'RecordOptions', 'command_record', 'Command',
+           'TokenizeOptions', 'command_tokenize', 'RecordOptions', 'command_record', 'PrepareOptions',
+           'command_prepare', 'EncodeOptions', 'command_encode', 'GenerateOptions', 'command_generate', 'Command',
            'add_options', 'make_options', 'make_parser', 'main']
 
 # %% ../nbs/23_cli.ipynb #953e78b0
@@ -30,8 +30,8 @@ import torch
 from tqdm.auto import tqdm
 
 from .actions import action_rows
-from .basics import MissingFileError, UserError, choose_device, first_line, out_of_memory, require
-from .basics import write_atomically, write_json
+from .basics import MissingFileError, UserError, choose_device, first_line, out_of_memory, processes
+from .basics import require, write_atomically, write_json
 from .data import iterate_video, video_rate, write_video
 from .evaluation import compare, format_table, frame_psnr, horizons, psnr_table
 from .experiments.cost import measure_full_size
@@ -72,15 +72,17 @@ class TrainOptions:
     threads: int | None = option(None, "CPU threads; without it: all", least=1, kind=int)
 
 
-TRAINING_TEXTS = {"steps": "training steps", "batch_size": "samples of a step", "learning_rate": "its highest value",
-                  "seed": "decides the first weights and all batches",
+TRAINING_TEXTS = {"steps": "training steps", "batch_size": "samples at once",
+                  "micro_batches": "of a step, over all processes: their gradients are averaged",
+                  "learning_rate": "its highest value", "seed": "decides the first weights and all batches",
                   "shift": "of the noise levels; above 1: more noise", "num_workers": "processes that prepare batches"}
 
 
 def command_train(options: TrainOptions, training: TrainingConfig):
     "millivid train tokenizer|video"
-    device, out, data = choose_device(options.device), Path(options.out), ()
-    _check_folder(out)
+    device, out, data, first = choose_device(options.device), Path(options.out), (), processes()[0] == 0
+    if first:
+        _check_folder(out)
     if options.threads:
         torch.set_num_threads(options.threads)
     if options.data:
@@ -91,14 +93,17 @@ def command_train(options: TrainOptions, training: TrainingConfig):
         config = _tokenizer_config(options, data)
         draw = recorded_images(*data, config.pyramid.image_shape) if data else draw_views
         tokenizer, history = train_tokenizer(draw, config, training, out, device)
-        save_tokenizer(tokenizer, out)
+        if first:
+            save_tokenizer(tokenizer, out)
     else:
         tokenizer = load_tokenizer(options.tokenizer, device)
         experiment = _video_experiment(options, tokenizer, data)
         clips = [part.encode(tokenizer) for part in data] or _rooms(tokenizer, options)
         model, history = train_video(experiment, *clips, training, out, device)
-        Pipeline(model, experiment, tokenizer).save_pretrained(out)
-    print(f"held out: {history['held_out'][-1]}\nsaved in {out}")
+        if first:
+            Pipeline(model, experiment, tokenizer).save_pretrained(out)
+    if first:
+        print(f"held out: {history['held_out'][-1]}\nsaved in {out}")
 
 
 def _tokenizer_config(options, data):
@@ -337,6 +342,56 @@ def command_tokenize(options: TokenizeOptions):
     print(f"{len(quality[0])} frames in {time.time() - started:.0f} s on {device}. Look at {out}/levels.mp4 and "
           f"{out}/levels.png; the numbers are in {out}/levels.json")
 
+# %% ../nbs/23_cli.ipynb #recordcell
+@dataclass(frozen=True)
+class RecordOptions:
+    out: str = option("out/freedoom.mp4", "the mp4, with actions and poses beside it as .npy; for several episodes a "
+                      "folder, which resumes what is there")
+    episodes: int = option(1, "above 1: record a data set, one episode per seed from --seed on", least=1)
+    context: int | None = option(None, "data set only: frames of context, to which later frames return (the paper's "
+                                 "overlap rule)", least=1, kind=int)
+    workers: int = option(2, "data set only: processes", least=1)
+    seed: int = option(1, "decides the walk", least=0)
+    frames: int = option(160, "of the video, or of each episode", least=1)
+    level: tuple[str, ...] = option(("MAP04",), "MAP01 to MAP32; for a data set some of them")
+    frames_per_action: int = option(4, "how long an action is held (paper: 9)", least=1)
+    size: int = option(128, "height and width in pixels", least=1)
+    crf: int | None = option(16, "single video only: quality of H.264, 0 is lossless, 51 is worst", least=0)
+
+
+RECORD_DATA = RecordOptions(out="out/freedoom", level=DOOM_LEVELS, crf=None)
+
+
+def command_record(options: RecordOptions):
+    "millivid record"
+    out = Path(options.out)
+    if options.episodes > 1:
+        return _record_data(options, out)
+    require(options.context is None, f"--context {options.context} belongs to a data set: add --episodes above 1")
+    require(out.suffix.lower() == ".mp4", f"--out {out} is not an mp4: give a file name such as walk.mp4")
+    require(options.crf <= 51, f"--crf {options.crf} is out of range: H.264 takes 0 (lossless) to 51 (worst)")
+    require(options.size % 2 == 0, f"--size {options.size} is odd: H.264 needs an even number of pixels")
+    require(len(options.level) == 1, f"--level {' '.join(options.level)}: a single video takes one level")
+    _check_file(out)
+    frames, actions = record_doom(options.seed, options.frames, options.level[0], options.frames_per_action,
+                                  options.size, progress=True)
+    write_video(out, frames, rate=35 / 3, crf=options.crf)
+    write_actions(out.with_suffix(".npy"), torch.from_numpy(actions))
+    print(f"{len(frames)} frames of {options.level[0]} in {out} ({out.stat().st_size / 1e3:.0f} kB); action and pose "
+          f"of every frame in {out.with_suffix('.npy')}")
+
+
+def _record_data(options, out):
+    "Several episodes, as a data set."
+    require(options.crf is None, f"--crf {options.crf} belongs to a single video: a data set is kept without loss")
+    require(not out.suffix, f"--out {out} looks like a file: {options.episodes} episodes need a folder, such as "
+            f"{out.with_suffix('')}")
+    _check_folder(out)
+    index = record_episodes(out, range(options.seed, options.seed + options.episodes), options.frames, options.context,
+                            options.level, options.frames_per_action, options.size, options.workers)
+    print(f"{len(index)} episodes, {sum(index.values())} frames, in {out}: pictures as .frames, action and pose as "
+          f".npy, {out}/index.json")
+
 # %% ../nbs/23_cli.ipynb #preparecell
 @dataclass(frozen=True)
 class PrepareOptions:
@@ -452,56 +507,6 @@ def _context(options, experiment):
     require(not experiment.video.odometry or rows[:, 1:].any(), f"{options.actions} has actions alone, and this model "
             "also reads poses: give the columns action,x,y,yaw")
     return given, rows[:end]
-
-# %% ../nbs/23_cli.ipynb #recordcell
-@dataclass(frozen=True)
-class RecordOptions:
-    out: str = option("out/freedoom.mp4", "the mp4, with actions and poses beside it as .npy; for several episodes a "
-                      "folder, which resumes what is there")
-    episodes: int = option(1, "above 1: record a data set, one episode per seed from --seed on", least=1)
-    context: int | None = option(None, "data set only: frames of context, to which later frames return (the paper's "
-                                 "overlap rule)", least=1, kind=int)
-    workers: int = option(2, "data set only: processes", least=1)
-    seed: int = option(1, "decides the walk", least=0)
-    frames: int = option(160, "of the video, or of each episode", least=1)
-    level: tuple[str, ...] = option(("MAP04",), "MAP01 to MAP32; for a data set some of them")
-    frames_per_action: int = option(4, "how long an action is held (paper: 9)", least=1)
-    size: int = option(128, "height and width in pixels", least=1)
-    crf: int | None = option(16, "single video only: quality of H.264, 0 is lossless, 51 is worst", least=0)
-
-
-RECORD_DATA = RecordOptions(out="out/freedoom", level=DOOM_LEVELS, crf=None)
-
-
-def command_record(options: RecordOptions):
-    "millivid record"
-    out = Path(options.out)
-    if options.episodes > 1:
-        return _record_data(options, out)
-    require(options.context is None, f"--context {options.context} belongs to a data set: add --episodes above 1")
-    require(out.suffix.lower() == ".mp4", f"--out {out} is not an mp4: give a file name such as walk.mp4")
-    require(options.crf <= 51, f"--crf {options.crf} is out of range: H.264 takes 0 (lossless) to 51 (worst)")
-    require(options.size % 2 == 0, f"--size {options.size} is odd: H.264 needs an even number of pixels")
-    require(len(options.level) == 1, f"--level {' '.join(options.level)}: a single video takes one level")
-    _check_file(out)
-    frames, actions = record_doom(options.seed, options.frames, options.level[0], options.frames_per_action,
-                                  options.size, progress=True)
-    write_video(out, frames, rate=35 / 3, crf=options.crf)
-    write_actions(out.with_suffix(".npy"), torch.from_numpy(actions))
-    print(f"{len(frames)} frames of {options.level[0]} in {out} ({out.stat().st_size / 1e3:.0f} kB); action and pose "
-          f"of every frame in {out.with_suffix('.npy')}")
-
-
-def _record_data(options, out):
-    "Several episodes, as a data set."
-    require(options.crf is None, f"--crf {options.crf} belongs to a single video: a data set is kept without loss")
-    require(not out.suffix, f"--out {out} looks like a file: {options.episodes} episodes need a folder, such as "
-            f"{out.with_suffix('')}")
-    _check_folder(out)
-    index = record_episodes(out, range(options.seed, options.seed + options.episodes), options.frames, options.context,
-                            options.level, options.frames_per_action, options.size, options.workers)
-    print(f"{len(index)} episodes, {sum(index.values())} frames, in {out}: pictures as .frames, action and pose as "
-          f".npy, {out}/index.json")
 
 # %% ../nbs/23_cli.ipynb #optionscell
 @dataclass(frozen=True)

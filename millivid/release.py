@@ -11,6 +11,7 @@ __all__ = ['ACTION_CHANNELS', 'RELEASE_REPOSITORY', 'RELEASE_DATA', 'RELEASE_FIL
            'release_megabytes', 'download_release']
 
 # %% ../nbs/20_release.ipynb #6edd6c04
+import functools
 import hashlib
 import io
 import json
@@ -30,8 +31,8 @@ from PIL import Image, UnidentifiedImageError
 from tqdm.auto import tqdm
 
 from .actions import action_bundle
-from .basics import MissingFileError, UserError, choose_device, first_line, out_of_memory, require
-from .basics import write_atomically, write_json
+from .basics import MissingFileError, UserError, choose_device, first_line, out_of_memory, processes
+from .basics import require, write_atomically, write_json
 from .data import fit_frames
 from .layers import TransformerConfig
 from .pipeline import PAPER_EXPERIMENTS, PAPER_TOKENIZERS, Experiment, Pipeline
@@ -106,8 +107,15 @@ def pyramid_num_frames(
 
     Raises MissingFileError, and UserError for a file that is cut or belongs to a tokenizer of another size.
     """
-    path, row_bytes = _require_file(path, "latents"), pyramid_row_bytes(pyramid, channels)
-    size = path.stat().st_size
+    path = _require_file(path, "latents")
+    about = path.stat()
+    return _whole_frames(path, about.st_size, about.st_mtime_ns, pyramid, channels)
+
+
+@functools.lru_cache(2 ** 16)  # a training reads the same files again and again
+def _whole_frames(path, size, _, pyramid, channels):
+    "Frames of a file of this size, which is looked at again when it has changed."
+    row_bytes = pyramid_row_bytes(pyramid, channels)
     frames, left = divmod(size, sum(row_bytes))
     shared = row_bytes[-1] // 2  # numbers at the end of a row that all blocks have: coarsest level and action
     whole = frames and not left
@@ -161,6 +169,7 @@ def read_step(
     channels: int,
     roles: np.ndarray,  # (levels, frames): one step of a schedule; 0 is not needed
     start: int = 0,  # first frame of the clip in the video
+    out: torch.Tensor | None = None,  # zeros float32 (frames, tokens, channels) to write to
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Read a clip, but of each frame only the finest level that a schedule step needs of it, and all coarser ones.
 
@@ -170,7 +179,8 @@ def read_step(
     seen = roles > 0
     frames = seen.shape[1]
     finest = np.where(seen.any(0), seen.argmax(0), -1)  # per frame; -1: nothing of it is needed
-    latents, actions = torch.zeros(frames, pyramid.num_tokens, channels), torch.zeros(frames, ACTION_CHANNELS)
+    latents = torch.zeros(frames, pyramid.num_tokens, channels) if out is None else out
+    actions = torch.zeros(frames, ACTION_CHANNELS)
     edges, count = [0, *(np.flatnonzero(np.diff(finest)) + 1), frames], pyramid_num_frames(path, pyramid, channels)
     _check_range(path, "frames", start, start + frames, count)
     with open(path, "rb") as file:
@@ -196,14 +206,16 @@ def write_frames(
     write_atomically(path, lambda temporary: temporary.write_bytes(ends.tobytes() + b"".join(blobs)))
 
 
-def _frame_ends(file, size):
-    "The header of a `.frames`: it is over where the last end is the end of the file."
+@functools.lru_cache(2 ** 12)  # a training reads the same files again and again
+def _frame_ends(path, size, _):
+    "The header of a `.frames`: it is over where the last end is the end of the file. None where it never is."
     ends, last = [], 0
-    while 8 * len(ends) + last != size or not ends:
-        value = int.from_bytes(file.read(8), "little")
-        if value <= last or 8 * (len(ends) + 1) + value > size:
-            return None
-        ends.append(last := value)
+    with open(path, "rb") as file:
+        while 8 * len(ends) + last != size or not ends:
+            value = int.from_bytes(file.read(8), "little")
+            if value <= last or 8 * (len(ends) + 1) + value > size:
+                return None
+            ends.append(last := value)
     return ends
 
 
@@ -218,12 +230,13 @@ def read_frames(
     such frames.
     """
     path = _require_file(path, "frames")
+    about = path.stat()
+    ends = _frame_ends(path, about.st_size, about.st_mtime_ns)
+    require(ends, f"{path} is not a whole .frames file: header and size contradict each other; copy it again")
+    end = len(ends) if end is None else end
+    _check_range(path, "frames", start, end, len(ends))
+    begins = [0, *ends]
     with open(path, "rb") as file:
-        ends = _frame_ends(file, path.stat().st_size)
-        require(ends, f"{path} is not a whole .frames file: header and size contradict each other; copy it again")
-        end = len(ends) if end is None else end
-        _check_range(path, "frames", start, end, len(ends))
-        begins = [0, *ends]
         file.seek(8 * len(ends) + begins[start])
         try:
             return np.stack([np.asarray(Image.open(io.BytesIO(file.read(begins[i + 1] - begins[i]))).convert("RGB"))
@@ -403,10 +416,13 @@ class LatentVideos:
         roles=None,  # optional (levels, frames) per clip: read only what these schedule steps need
     ):
         "Returns latents float32 (clips, frames, tokens, channels), actions (clips, frames, 6)."
-        roles = roles if roles is not None else [np.ones((self.pyramid.num_levels, drawn[0][2]))] * len(drawn)
-        read = [read_step(self.path(key), self.pyramid, self.channels, wanted, start)
-                for (key, start, _), wanted in zip(drawn, roles)]
-        return tuple(torch.stack(part) for part in zip(*read))
+        frames = drawn[0][2]
+        roles = roles if roles is not None else [np.ones((self.pyramid.num_levels, frames))] * len(drawn)
+        # most of it stays zero; NumPy's zeros take no memory where nothing is written, and PyTorch's do
+        latents = torch.from_numpy(np.zeros((len(drawn), frames, self.pyramid.num_tokens, self.channels), np.float32))
+        actions = [read_step(self.path(key), self.pyramid, self.channels, wanted, start, out)[1]
+                   for (key, start, _), wanted, out in zip(drawn, roles, latents)]
+        return latents, torch.stack(actions)
 
     def test_video(self, key: str, num_frames: int, seed: int = 0):
         """One video from its start, for a test: exactly `num_frames` frames.
@@ -478,7 +494,9 @@ class Recordings:
         for value in tokenizer.state_dict().values():
             weights.update(value.float().cpu().numpy().tobytes())
         home, index = self.folder / f"latents_{weights.hexdigest()[:8]}", f"{self.part}.json"
-        for key in tqdm(self.lengths, desc=f"encoding {self.folder.name}", unit="recording", disable=not progress):
+        rank, world, _ = processes()  # of `accelerate launch`: they share the work
+        for key in tqdm([*self.lengths][rank::world], desc=f"encoding {self.folder.name}", unit="recording",
+                        disable=not progress or rank > 0):
             pictures, encoded = self.path(key, ".frames"), path_in(home, f"{key}.pyramid")
             if not encoded.exists() or encoded.stat().st_mtime < pictures.stat().st_mtime:
                 frames = fit_frames(read_frames(pictures), config.pyramid.image_shape)
@@ -487,6 +505,8 @@ class Recordings:
                         f"{self.lengths[key]}: record again, or mend the index")
                 write_pyramid(encoded, encode_frames(tokenizer, frames), actions, config.pyramid)
         write_json(home / index, self.lengths)
+        if world > 1:
+            torch.distributed.barrier()
         return LatentVideos(home, config.pyramid, config.latent_channels, "all", index=index)
 
 

@@ -34,6 +34,7 @@ COMMANDS = [  # hours of one core, command
     (.1, "python nbs/_emergence.py look"),
     (.5, "python nbs/_horizon.py"),
     (.2, "python nbs/_sampling.py"),
+    (.1, "python nbs/_stream.py"),
     *((hours, f"python nbs/_gallery.py {what} runs/gallery {row}")
       for row in gallery.ROWS for what, hours in (("train", .4), ("generate", .1))),
     (.1, "python nbs/_gallery.py measure runs/gallery"),

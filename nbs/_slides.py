@@ -241,6 +241,18 @@ SLIDES = {
         ("cb58750a", "The backward pass", "So a laptop can"),
         (None, "Where does it break", "Not at the length", "It breaks at"),
     ],
+    "16_own_videos": [
+        ("own05", "After `149.png`", "A model would learn"),
+        ("own07", "And an hour of video"),
+        ("own10", "**One line a frame", "Poses are worth much"),
+        ("own12", "A mistake in the third", "What no check can see"),
+        ("own16", "It draws what it knows", "What it has never seen"),
+        ("own20", "So first a tokenizer"),
+        ("own22", "A training example is cut", "So the windows", "Short recordings cost"),
+        ("own25", "Before you train for hours", "If it cannot do that"),
+        ("own27", "But a step sees only", "The first chunk is there"),
+        ("own29", "The frames are those"),
+    ],
 }
 
 PAGE = Template("""<!DOCTYPE html>

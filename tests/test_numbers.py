@@ -87,7 +87,7 @@ def test_the_comparison_was_made_with_the_default_settings_and_has_every_row():
 
 
 def test_the_readme_counts_what_the_defaults_say():
-    settings, demo, words = Settings(), DemoOptions(), {4: "four", 8: "eight", 15: "fifteen"}
+    settings, demo, words = Settings(), DemoOptions(), {4: "four", 8: "eight", 16: "sixteen"}
     lessons = [path for path in (ROOT / "nbs").glob("[01]*.ipynb") if not path.name.startswith("00")]
     assert_says(README, f"{settings.episodes} test episodes", f"given {settings.context} frames",
                 f"{settings.generated} generated frames", f"{settings.long_steps:,} steps",

@@ -61,7 +61,9 @@ def result(folder):
 
 def test_rows_have_the_same_size_and_nearly_the_same_budget():
     tokens = {name: row.experiment.tokens_per_step for name, row in ROWS.items()}
-    assert all(144 <= count <= 176 for count in tokens.values()), tokens  # 160, within ten percent
+    larger = {"millivid_longer_plan": 192, "millivid_larger_windows": 224}  # these say so wherever they are shown
+    assert larger.items() <= tokens.items()
+    assert all(144 <= count <= 176 for name, count in tokens.items() if name not in larger), tokens  # 160, within 10%
     assert len({row.experiment.video.transformer for row in ROWS.values()}) == 1
     predicted = {"millivid": 32, "framepack": 2 * 16, "full_resolution": 5 * 16,
                  "framepack_mirrored": 2 * (16 + 4 + 1) + 4 * 4 + 16, "rollout_upscale": (72 + 2 * 64) / 3}

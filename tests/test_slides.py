@@ -30,7 +30,7 @@ def text(source):
 
 
 def test_every_lesson_has_slides():
-    assert len(LESSONS) == 15 and LESSONS == list(SLIDES["SLIDES"])
+    assert len(LESSONS) == 16 and LESSONS == list(SLIDES["SLIDES"])
 
 
 @pytest.mark.parametrize("lesson", LESSONS)
@@ -77,7 +77,7 @@ def test_a_pointer_that_leads_nowhere_is_an_error(gone, tmp_path):
 
 def test_the_command_writes_one_file_for_each_lesson(tmp_path):
     command = [sys.executable, ROOT / "nbs" / "_slides.py", tmp_path / "slides"]
-    assert "slides of 15 lessons are in" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "slides of 16 lessons are in" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert sorted(path.stem for path in (tmp_path / "slides").iterdir()) == LESSONS
     assert (tmp_path / "slides" / "02_pyramid.html").read_text() == page("02_pyramid")
 

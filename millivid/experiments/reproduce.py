@@ -71,6 +71,21 @@ def _plain(**settings):
 
 _HIERARCHICAL = _ablation("framepack_hierarchical", frames_per_level=(2, 8, 54), num_frames=2)
 _MIRRORED = _ablation("framepack_mirrored", frames_per_level=(2, 8, 22), denoised_per_level=(2, 4, 16))
+
+
+def _smaller_upscaling(past=72, new=32):
+    "Rollout, then upscaling, with MilliVid's plan and windows: a drawing of the plan, and of the steps that refine it."
+    def line(text, last):
+        return text.rjust(last, ".").ljust(past + new, ".")
+
+    steps, nothing = [[line("c" * past + "d" * new, 0), line("", 0), line("", 0)]], line("", 0)
+    for level, width in ((1, 8), (0, 2)):
+        for last in range(past + width, past + new + 1, width):
+            fine = [line("c" * width, last), line("c" * width + "d" * width, last)]
+            steps.append(fine + [nothing] if level else [nothing] + fine)
+    return "\n\n".join("\n".join(lines) for lines in steps)
+
+
 ROWS = {
     **{name: Row(experiment) for name, experiment in MINI_EXPERIMENTS.items()},  # millivid, framepack, full_resolution
     **{f"{name}_long": Row(experiment, long=True) for name, experiment in MINI_EXPERIMENTS.items()},
@@ -81,6 +96,10 @@ ROWS = {
     "rollout_upscale": Row(MINI_MODELS["rollout_upscale"]),
     "rollout_upscale_long": Row(MINI_MODELS["rollout_upscale"], long=True),
     "full_resolution_retrieved": Row(MINI_EXPERIMENTS["full_resolution"], retrieved=True),
+    "full_resolution_retrieved_long": Row(MINI_EXPERIMENTS["full_resolution"], long=True, retrieved=True),
+    "millivid_longer_plan": Row(replace(_MAIN, frames_per_level=(2, 8, 64))),
+    "millivid_larger_windows": Row(replace(_MAIN, frames_per_level=(4, 16, 32))),
+    "rollout_upscale_smaller": Row(_ablation("own", text=_smaller_upscaling())),
     "two_speeds": Row(_ablation("own", text=schedule_text(two_speeds_schedule(_MAIN.pyramid.tokens_per_level)))),
     "millivid_plain": Row(_plain(), long=True),
     "millivid_pose_head": Row(_plain(pose_head=True), long=True),
