@@ -40,7 +40,6 @@ class TrainingConfig:
     "How to train. The defaults are the paper's. Raises UserError for numbers out of range."
     steps: int = 192_000
     batch_size: int = 48  # samples that a process computes at once: a micro-batch
-    micro_batches: int = 1  # of a step, over all processes; the samples of a step are batch_size * micro_batches
     learning_rate: float = 1e-3
     warmup_steps: int = 2_000  # linear from 0
     decay_fraction: float = 0.  # the last part of the steps, over which the rate falls linearly to 0
@@ -52,6 +51,7 @@ class TrainingConfig:
     checkpoint_every: int = 1_000  # steps
     shift: float = 1.  # of the noise schedule, as in `log_snr`
     num_workers: int = 0  # processes that prepare batches ahead (for a GPU); 0: none
+    micro_batches: int = 1  # of a step, over all processes; the samples of a step are batch_size * micro_batches
 
     def __post_init__(self):
         check_training_config(self)
@@ -134,7 +134,8 @@ class Optimizers:
 # %% ../nbs/10_training.ipynb #c9f02829
 def step_generator(seed: int, step: int, micro_batch: int = 0) -> torch.Generator:
     "The random numbers of a micro-batch: they depend on its number alone, so an interruption changes nothing."
-    return torch.Generator().manual_seed(seed * 1_000_003 + step + micro_batch * 2 ** 44)  # no two are alike
+    # the generator looks at 32 bits; multiples of this number lie far from each other there
+    return torch.Generator().manual_seed((seed * 1_000_003 + step + micro_batch * 2_654_435_761) % 2 ** 32)
 
 
 class Batches:

@@ -99,6 +99,24 @@ def test_the_readme_counts_what_the_defaults_say():
     assert list(ROWS)[:len(MAIN_ROWS)] == list(MAIN_ROWS) == list(MINI_EXPERIMENTS)
 
 
+def test_what_is_left_between_millivid_and_upscaling():
+    long, short = ({name: RESULT["rows"][name]["psnr"][span]["mean"] for name in RESULT["models"]}
+                   for span in ("long", "short"))
+    ours, small, plan, windows, upscaling = (long[name] for name in ("millivid", "rollout_upscale_smaller",
+                                             "millivid_longer_plan", "millivid_larger_windows", "rollout_upscale"))
+    assert abs(ours - small) < .1 and max(RESULT["models"]["rollout_upscale_smaller"]["tokens_per_step"] - 32, 72) == 72
+    plans = [RESULT["levels"][name]["2"]["long"] for name in ("millivid_longer_plan", "rollout_upscale")]
+    assert_says(prose("13_why"), f"no better than MilliVid: {ours:.1f} dB both ({short['rollout_upscale_smaller']:.1f} "
+                f"and {short['millivid']:.1f} at the short horizon)",
+                f"a plan of 64 frames brings MilliVid {plan - ours:.1f} dB".replace(" 0.", " ."),
+                f"({plans[0]:.1f} and {plans[1]:.1f} dB). Larger windows bring it {windows - ours:.1f} dB, and "
+                f"{short['millivid_larger_windows'] - short['millivid']:.1f} at the short horizon. Upscaling is "
+                f"{upscaling - ours:.1f} dB ahead")
+    predicted = [round(experiment_of(RESULT["models"][name]).predicted_tokens) for name in
+                 ("millivid_longer_plan", "millivid_larger_windows", "rollout_upscale", "millivid")]
+    assert predicted == [43, 53, 67, 32] and "43 to 67 instead of 32" in prose("13_why")
+
+
 SEEDED = ("millivid_long", "framepack_long", "full_resolution_long", "rollout_upscale_long")
 
 
