@@ -430,25 +430,25 @@ class KeptChunks:
             tensor = isinstance(part, torch.Tensor)
             self.made_from.update(part.cpu().numpy().tobytes() if tensor else repr(part).encode())
 
-    def _about(self, rows, first):
+    def _made_from(self, rows, first):
         "What a chunk depends on, its own actions aside."
         digest = self.made_from.copy()
         digest.update(rows[:first].numpy().tobytes())
-        return {"made_from": digest.hexdigest()}
+        return digest.hexdigest()
 
     def write(self, rows, first, made, noise):
         "Keep the latents of a chunk, its actions, and where its noise ended."
         kept = {"latents": made.cpu().contiguous(), "actions": rows[first:first + self.length].contiguous(),
                 "noise": noise.generators[0].get_state()}
-        write_atomically(self.folder / f"{first}.safetensors",
-                         lambda path: save_file(kept, path, self._about(rows, first)))
+        about = {"made_from": self._made_from(rows, first), "content": self._content(kept)}
+        write_atomically(self.folder / f"{first}.safetensors", lambda path: save_file(kept, path, about))
 
     def read(self, rows, first, noise):
         "Yield the chunks that are there from frame `first` on, and set the noise to go on after them."
         while first < len(rows) and (path := self.folder / f"{first}.safetensors").exists():
-            kept, about = self._load(path)
+            kept, made_from = self._load(path)
             actions, now = kept["actions"], rows[first:first + self.length]
-            require(about == self._about(rows, first) and torch.equal(actions[:len(now)], now[:len(actions)]),
+            require(made_from == self._made_from(rows, first) and torch.equal(actions[:len(now)], now[:len(actions)]),
                     f"{path} belongs to another video, with another model, context, seed, schedule or other actions: "
                     "give another folder, or empty this one")
             if len(actions) < len(now):  # the end of a shorter video: now it goes on, so it is made anew
@@ -457,11 +457,18 @@ class KeptChunks:
             yield kept["latents"][:, :len(rows) - first]
             first += kept["latents"].shape[1]
 
+    @staticmethod
+    def _content(kept):
+        "A check sum: a bit that flips on a disk must not become a frame."
+        return hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in kept.values())).hexdigest()
+
     def _load(self, path):
-        "The tensors of a file, and what it depends on. Raises UserError where it is damaged."
+        "The tensors of a file, and what it was made from. Raises UserError where it is damaged."
         try:
             with safe_open(path, "pt") as file:
                 kept = {name: file.get_tensor(name) for name in ("latents", "actions", "noise")}
-                return kept, file.metadata()
-        except (SafetensorError, OSError) as error:
+                about = file.metadata() or {}
+            require(about.get("content") == self._content(kept), "another check sum")
+            return kept, about.get("made_from")
+        except (SafetensorError, OSError, UserError) as error:
             raise UserError(f"{path} is damaged ({first_line(error)}): delete it and all with higher numbers") from None

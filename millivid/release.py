@@ -288,8 +288,8 @@ def read_index(path) -> dict[str, int]:
     require(isinstance(index, dict), f"{path} is not an index but a {type(index).__name__}: expected "
             "{video key: number of frames}")
     for key, frames in index.items():
-        require(type(frames) is int and frames > 0, f"{path} is not an index, {key!r} has {frames!r}: expected a "
-                "number of frames, at least 1")
+        require(type(frames) is int and 0 < frames < 2 ** 40, f"{path} is not an index, {key!r} has {frames!r}: "
+                "expected a number of frames, at least 1")
     return index
 
 
@@ -474,9 +474,12 @@ class Recordings:
         every: int = 1,  # choose among every second, third, ... frame of a recording
     ) -> torch.Tensor:
         "Random frames, all equally likely. Returns float32 (count, 3, height, width) in [0, 1]."
-        places = [(key, frame) for key, frames in self.lengths.items() for frame in range(0, frames, every)]
-        chosen = [places[number] for number in torch.randint(len(places), (count,), generator=generator).tolist()]
-        frames = [read_frames(self.path(key, ".frames"), frame, frame + 1) for key, frame in chosen]
+        keys, ends = [*self.lengths], np.cumsum([-(-frames // every) for frames in self.lengths.values()])
+        frames = []
+        for number in torch.randint(int(ends[-1]), (count,), generator=generator).tolist():
+            video = int(np.searchsorted(ends, number, side="right"))
+            frame = every * int(number - (ends[video - 1] if video else 0))
+            frames.append(read_frames(self.path(keys[video], ".frames"), frame, frame + 1))
         if image_shape is not None:
             frames = [fit_frames(frame, image_shape) for frame in frames]
         return frames_to_images(np.concatenate(frames))
