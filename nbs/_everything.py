@@ -23,7 +23,7 @@ DONE = NBS.parent / "runs" / "everything.json"
 LONG = " ".join(f"{name}_long" for name in (*MAIN_ROWS, "rollout_upscale"))
 SEEDS = " ".join(f"out/seed{seed}/comparison.json" for seed in (1, 2))
 COMMANDS = [  # hours of one core, command
-    (13, "millivid reproduce --out runs/table --results out/table"),
+    (15, "millivid reproduce --out runs/table --results out/table"),
     *((5.5, f"millivid reproduce --seed {seed} --rows {LONG} --out runs/seed{seed} --results out/seed{seed}")
       for seed in (1, 2)),
     (.1, f"python nbs/_table.py {SEEDS}"),
