@@ -102,7 +102,7 @@ def disk_errors(path):
 def choose_device(name: str = "auto") -> torch.device:
     "'auto' takes a GPU where there is one. Raises UserError for a device that this machine or PyTorch does not have."
     if name == "auto":
-        return processes()[2] or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -123,9 +123,11 @@ def processes() -> tuple[int, int, torch.device | None]:
 
     (0, 1, None) for a process of its own. Raises UserError where accelerate is missing.
     """
-    world = int(os.environ.get("WORLD_SIZE", 1))
+    world = int(os.environ.get("WORLD_SIZE") or 1)
     if world == 1:
         return 0, 1, None
+    require(os.environ.get("MASTER_ADDR"), f"WORLD_SIZE is {world}, and there is no MASTER_ADDR: start the processes "
+            "by `accelerate launch` or `torchrun`, or unset WORLD_SIZE")
     try:
         from accelerate import PartialState
     except ImportError:

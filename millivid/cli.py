@@ -80,9 +80,14 @@ TRAINING_TEXTS = {"steps": "training steps", "batch_size": "samples at once",
 
 def command_train(options: TrainOptions, training: TrainingConfig):
     "millivid train tokenizer|video"
-    device, out, data, first = choose_device(options.device), Path(options.out), (), processes()[0] == 0
+    (rank, world, device), out, data = processes(), Path(options.out), ()
+    require(world == 1 or options.device == "auto" and training.micro_batches % world == 0, f"{world} processes: leave "
+            f"--device out, and give --micro-batches (it is {training.micro_batches}) a multiple of {world}")
+    device, first = device or choose_device(options.device), rank == 0
     if first:
         _check_folder(out)
+        if options.cache:
+            _check_file(options.cache, "--cache")
     if options.threads:
         torch.set_num_threads(options.threads)
     if options.data:
@@ -102,6 +107,9 @@ def command_train(options: TrainOptions, training: TrainingConfig):
         model, history = train_video(experiment, *clips, training, out, device)
         if first:
             Pipeline(model, experiment, tokenizer).save_pretrained(out)
+    if world > 1:
+        torch.distributed.barrier()  # all wait until everything is written
+        torch.distributed.destroy_process_group()
     if first:
         print(f"held out: {history['held_out'][-1]}\nsaved in {out}")
 
@@ -123,7 +131,8 @@ def _video_experiment(options, tokenizer, data):
             f"images of other sizes than {image_shape}, those of the rooms: give mini-tokenizer, or --data")
     if data:
         lengths = [sorted(part.lengths.values()) for part in data]
-        known = describe_actions(data[0]) | {"longest": min(lengths[0][len(lengths[0]) // 2], lengths[1][-1])}
+        longest = min(lengths[0][len(lengths[0]) // 2], lengths[1][-1])
+        known = describe_actions(Recordings(options.data)) | {"longest": longest}
     experiment = own_experiment(options.model, tokenizer.config, options.windows, options.size, **known)
     if data:
         video, budget = experiment.video, experiment.tokens_per_step
@@ -135,8 +144,6 @@ def _video_experiment(options, tokenizer, data):
 
 def _rooms(tokenizer, options):
     "Encoded training rooms and held-out rooms."
-    if options.cache:
-        _check_file(options.cache, "--cache")
     return (RoomWalks(tokenizer, range(options.rooms), cache=options.cache),
             RoomWalks(tokenizer, range(HELD_OUT_SEED, HELD_OUT_SEED + 64)))
 
@@ -433,7 +440,7 @@ class EncodeOptions:
 
 def command_encode(options: EncodeOptions):
     "millivid encode DATA"
-    tokenizer = load_tokenizer(options.tokenizer, choose_device(options.device))
+    tokenizer = load_tokenizer(options.tokenizer, processes()[2] or choose_device(options.device))
     clips = Recordings(options.data).encode(tokenizer)
     size = sum(clips.path(key).stat().st_size for key, _ in clips.videos)
     print(f"{len(clips.videos)} recordings in {clips.folder}, {size / 1e6:.1f} MB")
@@ -460,6 +467,7 @@ class GenerateOptions:
 def command_generate(options: GenerateOptions):
     "millivid generate"
     out, started = Path(options.out), time.time()
+    require(0 < options.rate <= 1000, f"--rate {options.rate}: give frames per second above 0, at most 1000")
     _check_folder(out)
     pipeline = Pipeline.from_pretrained(options.model, choose_device(options.device), options.tokenizer)
     given, rows = _context(options, pipeline.experiment)
@@ -491,8 +499,10 @@ def _context(options, experiment):
     if not source.video.exists():
         raise MissingFileError(f"--context {source.video} is not there: give a video, or a folder of images")
     limit = options.context_frames
-    given = np.stack([*itertools.islice(source_frames(source, experiment.pyramid.image_shape, options.every), limit)])
-    require(limit in (None, len(given)), f"--context-frames {limit}: {source.video} has {len(given)} frames")
+    given = [*itertools.islice(source_frames(source, experiment.pyramid.image_shape, options.every), limit)]
+    require(given and limit in (None, len(given)), f"{source.video} has {len(given)} frames, {limit or 'some'} were to "
+            "be the context: give another video")
+    given = np.stack(given)
     need = experiment.context_frames
     require(len(given) >= need, f"{source.video} has {len(given)} frames, this model looks back on {need}: give more")
     if options.actions is None:

@@ -81,6 +81,8 @@ def iterate_video(
         frames, read = itertools.islice(frames, max_frames), 0
         while piece := list(itertools.islice(frames, batch)):
             read += len(piece)
+            same = len({frame.shape for frame in piece}) == 1
+            require(same, f"{path} changes its size on the way: cut it into parts")
             yield np.stack(piece)
     require(read, f"{path} holds no frames: give a video file that plays")
 
@@ -110,7 +112,8 @@ def write_video(
     frames = iter(frames)
     first = next(frames, None)
     require(first is not None, f"there are no frames to write to {path}: give at least one")
-    require(rate > 0 and 0 <= crf <= 51, f"rate {rate}, crf {crf}: give a rate above 0 and a crf from 0 to 51")
+    require(0 < rate <= 1000 and 0 <= crf <= 51, f"rate {rate}, crf {crf}: give a rate above 0, at most 1000, and a "
+            "crf from 0 to 51")
     frames = itertools.chain([first], frames)
     if Path(path).suffix == ".gif":
         from millivid.plots import animation

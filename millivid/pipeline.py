@@ -346,8 +346,9 @@ class Pipeline:
 
         Arguments as in a call of the pipeline; memory does not grow with the length. With `folder`, the latents of each
         chunk are kept there, in <number of its first frame>.safetensors: the same call, also with further actions,
-        yields what is there and goes on after it, with the frames of a run without interruption. Raises UserError as
-        `generate`, for FramePack, whose noise belongs to a whole video, and for the folder of another video.
+        yields what is there and goes on after it, with the frames of a run without interruption (with fewer actions,
+        the first frames of the longer run). Raises UserError as `generate`, for FramePack, whose noise belongs to a
+        whole video, and for the folder of another video.
         """
         experiment, given = self.experiment, len(frames)
         require(experiment.method != "framepack", "a FramePack model cannot stream: call pipeline.generate")
@@ -358,7 +359,7 @@ class Pipeline:
         context = encode_frames(self.tokenizer, frames[-schedule.context_frames:])[None]
         scale = experiment.guidance_scale if guidance_scale is None else guidance_scale
         steps = experiment.num_inference_steps if num_inference_steps is None else num_inference_steps
-        settings = {"num_inference_steps": steps, "guidance_scale": scale}
+        settings = {"num_inference_steps": int(steps), "guidance_scale": float(scale)}
         with tqdm(total=len(rows) - given, desc=schedule.name, unit="frame", disable=not progress) as bar:
             for made in latent_chunks(self, context, rows, given, schedule, seed, folder, settings):
                 bar.update(made.shape[1])
@@ -406,7 +407,7 @@ def latent_chunks(pipeline, context, rows, given, schedule, seed, folder, settin
     "What `Pipeline.stream` decodes: latents (1, frames, tokens, channels), first those that are kept in the folder."
     device, noise, done = next(pipeline.model.parameters()).device, VideoNoise([seed]), given
     weights = pipeline.model.state_dict().values()
-    chunks = KeptChunks(folder, schedule, context, seed, settings, *weights) if folder else None
+    chunks = KeptChunks(folder, schedule, context, int(seed), settings, *weights) if folder else None
     for made in chunks.read(rows, given, noise) if chunks else ():
         context, done = torch.cat([context, made], dim=1)[:, -schedule.context_frames:], done + made.shape[1]
         yield made
@@ -460,7 +461,8 @@ class KeptChunks:
     @staticmethod
     def _content(kept):
         "A check sum: a bit that flips on a disk must not become a frame."
-        return hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in kept.values())).hexdigest()
+        parts = (f"{tensor.shape} {tensor.dtype}".encode() + tensor.numpy().tobytes() for tensor in kept.values())
+        return hashlib.sha256(b"".join(parts)).hexdigest()
 
     def _load(self, path):
         "The tensors of a file, and what it was made from. Raises UserError where it is damaged."

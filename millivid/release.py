@@ -501,7 +501,8 @@ class Recordings:
         for key in tqdm([*self.lengths][rank::world], desc=f"encoding {self.folder.name}", unit="recording",
                         disable=not progress or rank > 0):
             pictures, encoded = self.path(key, ".frames"), path_in(home, f"{key}.pyramid")
-            if not encoded.exists() or encoded.stat().st_mtime < pictures.stat().st_mtime:
+            newest = max(pictures.stat().st_mtime, self.path(key, ".npy").stat().st_mtime)
+            if not encoded.exists() or encoded.stat().st_mtime < newest:
                 frames = fit_frames(read_frames(pictures), config.pyramid.image_shape)
                 actions = read_actions(self.path(key, ".npy"))
                 require(len(frames) == self.lengths[key], f"{pictures} has {len(frames)} frames, index.json says "

@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['MINI_TOKENIZER_TRAINING', 'MINI_VIDEO_TRAINING', 'PAPER_TRAINING', 'LEFT', 'TrainingConfig', 'learning_rate_factor',
            'check_training_config', 'orthogonalise', 'Optimizers', 'step_generator', 'Batches', 'train', 'batch_loader',
-           'add_gradients', 'average', 'tokenizer_batch', 'train_tokenizer', 'draw_noise', 'video_loss', 'video_batch',
-           'video_task', 'train_video', 'Muon', 'framepack_loss', 'framepack_batch', 'check_finite', 'training_folder',
-           'save_checkpoint', 'resume', 'read_checkpoint', 'check_settings', 'keep_experiment']
+           'add_gradients', 'average', 'check_agreement', 'tokenizer_batch', 'train_tokenizer', 'draw_noise',
+           'video_loss', 'video_batch', 'video_task', 'train_video', 'Muon', 'framepack_loss', 'framepack_batch',
+           'check_finite', 'training_folder', 'save_checkpoint', 'resume', 'read_checkpoint', 'check_settings',
+           'keep_experiment']
 
 # %% ../nbs/10_training.ipynb #1e2a0921
 import contextlib
@@ -173,6 +174,7 @@ def train(
         device, optimizers = next(model.parameters()).device, Optimizers(model, config)
         precision = torch.autocast(device.type, torch.bfloat16, enabled=config.autocast and bfloat16_is_fast(device))
         history, start = resume(folder, model, optimizers, config)
+        check_agreement(model, start)
         batches = batch_loader(batches, config, start)
         bar = tqdm(range(start, config.steps), initial=start, total=config.steps, unit="step", mininterval=1,
                    disable=not progress or rank > 0)
@@ -225,12 +227,21 @@ def add_gradients(model, loss, batches, count: int, precision) -> torch.Tensor:
 
 def average(tensors: list[torch.Tensor]):
     "Replace tensors by their mean over all processes."
-    _, world, _ = processes()
+    _, world, device = processes()
     if world > 1:
         together = torch.cat([tensor.float().flatten() for tensor in tensors])  # one message instead of hundreds
+        together = together.to(device)  # which the processes can exchange
         torch.distributed.all_reduce(together)
         for tensor, mean in zip(tensors, together.div_(world).split([tensor.numel() for tensor in tensors])):
             tensor.copy_(mean.view_as(tensor))
+
+
+def check_agreement(model, step: int):
+    "Raises UserError where the processes are not at the same step with the same weights."
+    own = torch.tensor([step, sum(weight.double().sum().item() for weight in model.parameters())]).float()
+    average([mean := own.clone()])
+    require(torch.allclose(own, mean, rtol=1e-6), "the processes do not begin with the same checkpoint: give a folder "
+            "that all of them see")
 
 # %% ../nbs/10_training.ipynb #a8915877
 def tokenizer_batch(draw, levels: int, count: int, generator):

@@ -54,7 +54,7 @@ def kill(process: subprocess.Popen, folder: Path, rng: random.Random, while_writ
     time.sleep(seconds)
     while while_writing and process.poll() is None and not half_written(folder):
         pass
-    os.kill(process.pid, signal.SIGSTOP)  # so that it does not go on while we look
+    process.send_signal(signal.SIGSTOP)  # so that it does not go on while we look; nothing where it has ended
     found = half_written(folder)
     process.send_signal(signal.SIGKILL)
     process.wait()

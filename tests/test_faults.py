@@ -10,7 +10,8 @@ KEPT = Path(__file__).resolve().parents[1] / "nbs" / "results" / "faults.json"
 
 def test_a_killed_training_ends_as_an_undisturbed_one(tmp_path):
     found = faults.run(2, tmp_path)
-    assert found == {"kills": 2, "while_writing": found["while_writing"], "steps": faults.STEPS, "same": True, "left": []}
+    expected = {"kills": 2, "steps": faults.STEPS, "same": True, "left": []}
+    assert expected.items() <= found.items()
     assert found["while_writing"] >= 1
 
 

@@ -133,5 +133,9 @@ def test_one_process_needs_no_accelerate(monkeypatch):
     monkeypatch.setitem(sys.modules, "accelerate", None)
     assert processes() == (0, 1, None)
     monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with pytest.raises(UserError, match="no MASTER_ADDR"):
+        processes()
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
     with pytest.raises(UserError, match="millivid\\[train\\]"):
         processes()

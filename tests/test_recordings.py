@@ -235,7 +235,7 @@ def test_a_recording_of_doom_goes_through_all_five_commands(tmp_path, capsys):
 
 @pytest.mark.parametrize("change, says", [
     ({"--context": "gone.mp4"}, "gone.mp4 is not there"),
-    ({"--context-frames": "200"}, "has 160 frames"),
+    ({"--context-frames": "200"}, "has 160 frames, 200 were"),
     ({"--context-frames": "50"}, "looks back on 74"),
     ({"--frames": "200"}, "160 rows for 100 frames of context and 200"),
     ({"--actions": "plain.csv"}, "action,x,y,yaw"),

@@ -173,6 +173,6 @@ def test_killed_at_any_moment_the_command_ends_with_the_same_video(tmp_path):
         while process.poll() is None and len(files_below(tmp_path / "killed")) < least:
             time.sleep(.01)
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        assert process.wait() == -signal.SIGKILL
     assert start(tmp_path / "killed", tmp_path / "killed.npy").wait() == 0
     assert np.array_equal(np.load(tmp_path / "killed.npy"), np.load(tmp_path / "whole.npy"))
