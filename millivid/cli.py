@@ -75,7 +75,8 @@ class TrainOptions:
 TRAINING_TEXTS = {"steps": "training steps", "batch_size": "samples at once",
                   "micro_batches": "of a step, over all processes: their gradients are averaged",
                   "learning_rate": "its highest value", "seed": "decides the first weights and all batches",
-                  "shift": "of the noise levels; above 1: more noise", "num_workers": "processes that prepare batches"}
+                  "shift": "of the noise levels; above 1: more noise", "num_workers": "processes that prepare batches",
+                  "checkpoint_every": "steps; an interrupted training goes on at its last checkpoint"}
 
 
 def command_train(options: TrainOptions, training: TrainingConfig):
@@ -136,8 +137,10 @@ def _video_experiment(options, tokenizer, data):
     experiment = own_experiment(options.model, tokenizer.config, options.windows, options.size, **known)
     if data:
         video, budget = experiment.video, experiment.tokens_per_step
+        short = sum(frames < clip_frames(experiment) for part in lengths for frames in part)
         print(f"{options.model}: clips of {clip_frames(experiment)} frames, {budget} tokens a step, "
-              f"{video.num_actions} actions, {'with' if video.odometry else 'without'} odometry", file=sys.stderr)
+              f"{video.num_actions} actions, {'with' if video.odometry else 'without'} odometry"
+              + f"; {short} recordings are too short for a clip, and not used" * (short > 0), file=sys.stderr)
         return experiment
     return replace(experiment, num_inference_steps=4)  # as the models in the package
 

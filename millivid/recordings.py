@@ -11,6 +11,7 @@ __all__ = ['VIDEO_SUFFIXES', 'IMAGE_SUFFIXES', 'Source', 'image_files', 'find_vi
 import csv
 import functools
 import itertools
+import json
 import math
 import re
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm.auto import tqdm
 
 from .basics import MissingFileError, UserError, first_line, require, write_json
@@ -48,24 +49,28 @@ class Source:
 def image_files(folder) -> list[Path]:
     "The images of a folder, in the order of the numbers in their names: 9.png comes before 10.png."
     images = [path for path in Path(folder).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "."]
-    return sorted(images, key=lambda path: [int(part) if part.isdigit() else part
-                                            for part in re.split(r"(\d+)", path.stem)])
+    return sorted(images, key=lambda path: ([int(part) if part.isdecimal() else part for part in
+                                             re.split(r"([0-9]+)", path.stem)], path.name))
 
 
 def _actions_beside(video):
     "The file of actions with the name of a video. Raises UserError where there are two."
-    stem = video.with_name(video.name if video.is_dir() else video.stem)
-    found = [path for suffix in (".csv", ".npy") if (path := stem.with_name(stem.name + suffix)).is_file()]
+    stem = video.name if video.is_dir() else video.stem
+    found = [path for suffix in (".csv", ".npy", ".CSV", ".NPY")
+             if (path := video.with_name(stem + suffix)).is_file()]
     require(len(found) < 2, f"{video} has two files of actions, {' and '.join(path.name for path in found)}: keep one")
     return found[0] if found else None
 
 
 def _listed(folder):
     "The videos that metadata.csv names, as on the Hub: file_name, and perhaps actions."
-    rows = _read_table(folder / "metadata.csv")
-    require(rows and "file_name" in rows[0], f"{folder}/metadata.csv has no column file_name: it names the videos")
-    for row in rows:
-        video = path_in(folder, row["file_name"])
+    rows, found = _read_table(folder / "metadata.csv")
+    require(rows and "file_name" in found, f"{folder}/metadata.csv has {len(rows)} lines and the columns "
+            f"{', '.join(found)}: it has to name the videos in a column file_name")
+    for number, row in rows:
+        name = row["file_name"]
+        require(name, f"{folder}/metadata.csv, line {number}: no file_name: name a video of this folder")
+        video = path_in(folder, name)
         actions = path_in(folder, row["actions"]) if row.get("actions") else _actions_beside(video)
         yield video, actions
 
@@ -85,8 +90,9 @@ def find_videos(folder) -> list[Source]:
     else:
         shown = [path for path in sorted(folder.rglob("*")) if not any(part[0] == "." for part in
                                                                       path.relative_to(folder).parts)]
-        videos = [path for path in shown if path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES
-                  or path.is_dir() and image_files(path)]
+        files = [path for path in shown if path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES]
+        beside = {path.parent for path in files}  # images there are thumbnails and the like
+        videos = sorted(files + [path for path in shown if path.is_dir() and path not in beside and image_files(path)])
         pairs = [(video, _actions_beside(video)) for video in videos]
     sources = [Source(str(video.relative_to(folder) if video.is_dir() else video.relative_to(folder).with_suffix("")),
                       video, actions) for video, actions in pairs]
@@ -99,10 +105,12 @@ def find_videos(folder) -> list[Source]:
 
 # %% ../nbs/16_own_videos.ipynb #ownactions
 def _read_table(path):
-    "A CSV file with names in its first line, as a list of dictionaries. Raises UserError."
+    "A CSV file with names in its first line: a list of (number of the line, {name: text}), and the names."
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            return [*csv.DictReader(file)]
+            reader = csv.DictReader(file, skipinitialspace=True)
+            reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or []]
+            return [(reader.line_num, row) for row in reader], reader.fieldnames
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} cannot be read as a table ({error}): give a CSV file in UTF-8") from None
 
@@ -119,18 +127,20 @@ def read_action_file(path) -> torch.Tensor:
         table = read_array(path)
         table = table[:, None] if table.ndim == 1 else table
     else:
-        rows = _read_table(path)
-        names = [name for name in ("action", "x", "y", "yaw") if rows and name in rows[0]]
-        require(names in (["action"], ["action", "x", "y", "yaw"]), f"{path} needs a first line `action`, or "
-                "`action,x,y,yaw`, and a line for each frame")
-        table = np.array([[_number(row[name], f"{path}, line {line}: {name}") for name in names]
-                          for line, row in enumerate(rows, start=2)])
+        rows, found = _read_table(path)
+        names = [name for name in ("action", "x", "y", "yaw") if name in found]
+        require(rows and names in (["action"], ["action", "x", "y", "yaw"]), f"{path} has the columns "
+                f"{', '.join(found) or 'nothing'} and {len(rows)} lines: give `action`, or `action,x,y,yaw`, with "
+                "commas between them, in the first line, and then a line for each frame")
+        table = np.array([[_number(row[name], f"{path}, line {line}: {name}") for name in names] for line, row in rows])
     require(table.ndim == 2 and table.shape[1] in (1, 4, ACTION_CHANNELS) and len(table),
             f"{path} has shape {table.shape}: expected one row a frame of action, or action, x, y, yaw, or the six "
             "numbers of the release")
     good = np.isfinite(table).all(1) & (table[:, 0] % 1 == 0) & (table[:, 0] >= 0) & (table[:, 0] < 1000)
     require(good.all(), f"{path}: row {good.argmin() + 1} is {table[good.argmin()].tolist()}: an action is a whole "
             "number from 0 to 999, and all numbers are finite")
+    largest = abs(table).max()
+    require(largest < 1e9, f"{path} has a number as large as {largest:g}: x and y count steps, yaw is in radians")
     rows = np.zeros((len(table), ACTION_CHANNELS), dtype=np.float32)
     rows[:, {1: [0], 4: [0, 1, 2, 4], ACTION_CHANNELS: [*range(ACTION_CHANNELS)]}[table.shape[1]]] = table
     return torch.from_numpy(rows)
@@ -149,7 +159,7 @@ def source_frames(source: Source, image_shape=None, every: int = 1):
     if source.video.is_dir():
         frames = map(_read_image, image_files(source.video)[::every])
     else:
-        pieces = iterate_video(source.video)
+        pieces = iterate_video(source.video, image_shape)
         frames = itertools.islice(itertools.chain.from_iterable(pieces), 0, None, every)
     return (frame if image_shape is None else fit_frames(frame[None], image_shape)[0] for frame in frames)
 
@@ -158,7 +168,10 @@ def _read_image(path):
     "An image as uint8 (height, width, 3)."
     try:
         with Image.open(path) as image:
-            return np.array(image.convert("RGB"))
+            require(image.mode[0] not in "IF", f"{path} has more than 8 bits a colour: save it with 8")
+            return np.array(ImageOps.exif_transpose(image).convert("RGB"))  # phones photograph on their side
+    except UserError:
+        raise
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
         raise UserError(f"{path} cannot be read as an image ({first_line(error)}): mend or remove it") from None
 
@@ -168,7 +181,7 @@ def count_frames(source: Source, exactly: bool = False) -> int:
     if source.video.is_dir():
         return len(image_files(source.video))
     if exactly:
-        return sum(1 for _ in source_frames(source))
+        return sum(1 for _ in source_frames(source, (8, 8)))
     with open_video(source.video) as container:
         stream = container.streams.video[0]
         return stream.frames or sum(packet.size > 0 for packet in container.demux(stream))
@@ -176,7 +189,8 @@ def count_frames(source: Source, exactly: bool = False) -> int:
 
 def check_video(source: Source, with_actions: bool):
     "Raises UserError where a video cannot be used: it does not play, or its actions are missing, damaged or too few."
-    next(source_frames(source))  # the first one plays
+    first = next(source_frames(source, (8, 8)), None)  # it plays
+    require(first is not None, f"{source.video} has no frames: remove it, or give a video, or a folder with images")
     require(not with_actions or source.actions, f"{source.video} has no actions, but other videos have: give it "
             f"{Path(source.key).name}.csv, or remove it")
     if source.actions:
@@ -212,29 +226,41 @@ def check_videos(sources, workers: int = 1, progress: bool = True) -> list[str]:
     "What does not fit, one line for each video that cannot be used; an empty list where all is well."
     with_actions = any(source.actions for source in sources)
     found = _in_parallel(_problem, [(source, with_actions) for source in sources], workers, "checking", progress)
-    return [line for line in found if line]
+    problems = [line for line in found if line]
+    paths = [] if problems else [source.actions for source in sources if source.actions]
+    with_poses = {path: bool(read_action_file(path)[:, 1:].any()) for path in paths}
+    return problems + [f"{path} has no poses, but other tables have: add the columns x, y, yaw, or take them away"
+                       for path, poses in with_poses.items() if not poses and any(with_poses.values())]
 
 # %% ../nbs/16_own_videos.ipynb #ownprepare
 def prepare_video(source: Source, folder, image_shape, every: int) -> int:
-    "One video as <key>.frames and <key>.npy, in this order: where the actions are, the recording is whole."
+    "One video as <key>.frames and <key>.npy, and <key>.from.json, which says what it was made from."
+    made_from = _made_from(source)
     frames = np.stack([*source_frames(source, image_shape, every)])
     rows = read_action_file(source.actions)[::every] if source.actions else torch.zeros(len(frames), ACTION_CHANNELS)
     require(len(rows) == len(frames), f"{source.video}: {len(frames)} frames and {len(rows)} actions")
     write_frames(path_in(folder, f"{source.key}.frames"), frames)
     write_actions(path_in(folder, f"{source.key}.npy"), rows)
+    write_json(path_in(folder, f"{source.key}.from.json"), made_from, indent=None)  # last: now the recording is whole
     return len(frames)
 
 
+def _made_from(source):
+    "What a recording is made from: name, size and time of each file. Another list: make it again."
+    files = image_files(source.video) if source.video.is_dir() else [source.video]
+    about = [(path.name, path.stat()) for path in (*files, *([source.actions] if source.actions else []))]
+    return [[name, known.st_size, known.st_mtime_ns] for name, known in about]
+
+
 def _is_prepared(source, folder):
-    "Is a video there, and newer than what it was made from?"
-    made = path_in(folder, f"{source.key}.npy")
-    from_files = [path for path in (source.video, source.actions) if path]
-    return made.exists() and all(made.stat().st_mtime >= path.stat().st_mtime for path in from_files)
+    "Is a recording there, made from the files as they are now?"
+    made, about = (path_in(folder, f"{source.key}{suffix}") for suffix in (".npy", ".from.json"))
+    return made.exists() and about.exists() and about.read_text() == json.dumps(_made_from(source))
 
 
 def prepare_videos(
     sources: list[Source],  # from `find_videos`, after `check_videos`
-    folder,  # for <key>.frames, <key>.npy, index.json and recording.json, the settings
+    folder,  # for <key>.frames, <key>.npy, <key>.from.json, index.json and recording.json, the settings
     image_shape: tuple[int, int] = (64, 64),  # height and width: the middle of a frame is cropped and resized
     every: int = 1,  # keep every second, third, ... frame, with its action
     workers: int = 1,  # threads
@@ -247,6 +273,8 @@ def prepare_videos(
     folder = Path(folder)
     require(every >= 1 and len(image_shape) == 2 and min(image_shape) >= 1,
             f"image_shape {image_shape}, every {every}: give a height, a width, and at least 1")
+    inside = [source.video for source in sources if folder.resolve() in source.video.resolve().parents]
+    require(not inside, f"{folder} holds videos, such as {inside and inside[0]}: give another folder for recordings")
     keep_settings(folder, {"image_shape": list(image_shape), "every": every})
     missing = [source for source in sources if not _is_prepared(source, folder)]
     jobs = [(source, folder, image_shape, every) for source in missing]
@@ -289,8 +317,8 @@ def own_experiment(
                                          for first, factor in ((2, 4), (1, 4), (1, 2), (1, 1))]
     made = [_experiment(method, tokenizer, tuple(choice), size, video) for choice in choices]
     fitting = [each for each in made if longest is None or windows or clip_frames(each) <= longest]
-    require(fitting, f"{method} needs clips of at least {clip_frames(made[-1])} frames, and half of the recordings are "
-            f"shorter than {longest}: record longer videos, or take another model")
+    require(fitting, f"{method} needs clips of at least {clip_frames(made[-1])} frames, and these recordings allow "
+            f"{longest}: record longer videos, or take full_resolution")
     return fitting[0]
 
 

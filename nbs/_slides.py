@@ -244,7 +244,7 @@ SLIDES = {
     "16_own_videos": [
         ("own05", "After `149.png`", "A model would learn"),
         ("own07", "And an hour of video"),
-        ("own10", "**One line a frame", "Poses are worth much"),
+        ("own10", "Actions come as a CSV", "Poses are worth much"),
         ("own12", "A mistake in the third", "What no check can see"),
         ("own16", "It draws what it knows", "What it has never seen"),
         ("own20", "So first a tokenizer"),

@@ -324,3 +324,11 @@ def test_four_levels_tell_the_same_story():
     assert psnr(four, "millivid", value="low") > psnr(four, "average_room", value="high")
     assert psnr(four, "framepack", value="high") < psnr(four, "average_room", value="low")
     assert 2.5 < four["diagnosis"]["framepack"]["behind"] / four["diagnosis"]["millivid"]["behind"] < 3
+
+
+def test_the_walk_that_is_known_by_heart():
+    shown = next(cell for cell in json.loads((ROOT / "nbs" / "16_own_videos.ipynb").read_text())["cells"]
+                 if cell["id"] == "own25")["outputs"][-1]["data"]["text/plain"]
+    made, limit = re.search(r"40 frames: ([0-9.]+) dB; by its tokenizer ([0-9.]+)", "".join(shown)).groups()
+    assert float(limit) - float(made) < 4
+    assert_says(prose("16_own_videos"), f"{made} dB over the 120 frames", f"tokenizer alone has {limit}")

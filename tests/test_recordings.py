@@ -1,6 +1,7 @@
 """Videos of one's own: found, checked, prepared, and through all five commands to a generated video."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -43,10 +44,10 @@ def videos(tmp_path):
     write_video(folder / "room.mp4", grey(12))
     actions(folder / "room.csv", [f"{n % 3},{n},0.5,{n / 10}" for n in range(12)], "action,x,y,yaw")
     write_video(folder / "park" / "short.gif", grey(9))
-    np.save(folder / "park" / "short.npy", np.arange(9) % 2)
+    np.save(folder / "park" / "short.npy", np.stack([np.arange(9) % 2, *np.ones((3, 9))], axis=1))
     for number, frame in enumerate(grey(11)):
         Image.fromarray(frame).save(folder / "park" / "walk" / f"{number}.png")  # 10.png sorts before 2.png as text
-    actions(folder / "park" / "walk.csv", ["1"] * 11)
+    actions(folder / "park" / "walk.csv", ["1, 0, 0, 1"] * 11, "Action, x, y, yaw")  # as spreadsheets write
     return folder
 
 
@@ -93,6 +94,32 @@ def test_only_what_is_missing_or_older_is_prepared_again(videos, tmp_path):
         run()
 
 
+@pytest.mark.parametrize("change", [
+    lambda folder: (folder / "room.csv").unlink(), lambda folder: os.utime(folder / "room.mp4", (0, 0)),
+    lambda folder: Image.fromarray(grey(1, first=250)[0]).save(folder / "park/walk/4.png"),
+    lambda folder: (actions(folder / "room.csv", ["2"] * 12), os.utime(folder / "room.csv", (0, 0)))])
+def test_what_changed_is_noticed_whatever_its_date(videos, tmp_path, change):
+    prepare_videos(find_videos(videos), tmp_path / "data", progress=False)
+    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "data").rglob("*.npy")}
+    change(videos)
+    prepare_videos(find_videos(videos), tmp_path / "data", progress=False)
+    assert sum(path.stat().st_mtime_ns != before for path, before in made.items()) == 1
+
+
+def test_recordings_do_not_go_into_the_folder_of_the_videos(videos):
+    before = sorted(videos.rglob("*"))
+    with pytest.raises(ValueError, match="give another folder"):
+        prepare_videos(find_videos(videos), videos, progress=False)
+    assert sorted(videos.rglob("*")) == before
+
+
+def test_a_thumbnail_is_no_video_and_odd_images_are_refused(videos):
+    Image.fromarray(grey(1)[0]).save(videos / "cover.png")
+    assert len(find_videos(videos)) == 3
+    Image.fromarray(np.zeros((48, 64), dtype=np.uint16)).save(videos / "park/walk/0.png")
+    assert "more than 8 bits" in check_videos(find_videos(videos), progress=False)[0]
+
+
 def test_a_data_set_as_the_hub_lays_it_out(videos, tmp_path):
     "A folder of mp4 with metadata.csv: what it does not name is not taken."
     (videos / "metadata.csv").write_text("file_name,text,actions\nroom.mp4,a walk,\npark/short.gif,another,room.csv\n")
@@ -103,7 +130,7 @@ def test_a_data_set_as_the_hub_lays_it_out(videos, tmp_path):
     with pytest.raises(ValueError, match="leads out of the folder"):
         find_videos(videos)
     (videos / "metadata.csv").write_text("name\nroom.mp4\n")
-    with pytest.raises(ValueError, match="no column file_name"):
+    with pytest.raises(ValueError, match="in a column file_name"):
         find_videos(videos)
     (videos / "metadata.csv").write_text("file_name\nroom.mp4\ngone.mp4\n")
     assert "gone.mp4" in check_videos(find_videos(videos), progress=False)[0]
@@ -124,8 +151,11 @@ def test_without_actions_there_is_one_for_all(tmp_path):
     (lambda folder: actions(folder / "room.csv", ["0"] * 11 + ["1.5"]), "row 12 is [1.5]"),
     (lambda folder: actions(folder / "room.csv", ["0"] * 11 + ["nan"]), "row 12 is [nan]"),
     (lambda folder: actions(folder / "room.csv", ["0"] * 11 + [""]), "11 rows"),
-    (lambda folder: actions(folder / "room.csv", ["0,1"] * 12, "action,x"), "needs a first line"),
-    (lambda folder: actions(folder / "room.csv", ["1"] * 12, "left"), "needs a first line"),
+    (lambda folder: actions(folder / "room.csv", ["0,1"] * 12, "action,x"), "the columns action, x and 12 lines"),
+    (lambda folder: actions(folder / "room.csv", ["1"] * 12, "left"), "the columns left and 12 lines"),
+    (lambda folder: actions(folder / "room.csv", ["1;2"] * 12, "action;x"), "with commas"),
+    (lambda folder: np.save(folder / "park/short.npy", np.arange(9)), "short.npy has no poses"),
+    (lambda folder: (folder / "metadata.csv").write_text("text,file_name\nhello\n"), "line 2: no file_name"),
     (lambda folder: (folder / "room.csv").write_bytes(b"action\n\xff\n"), "cannot be read as a table"),
     (lambda folder: (folder / "room.mp4").write_bytes(b"no video"), "room.mp4 cannot be read as a video"),
     (lambda folder: (folder / "park/walk/3.png").write_bytes(b"no image"), "3.png cannot be read as an image"),
