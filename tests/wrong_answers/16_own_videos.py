@@ -44,17 +44,19 @@ WRONG = {
         "    length = speed / rate / step\n"
         "    return np.stack([np.cumsum(length * np.cos(before)), np.cumsum(length * np.sin(before)), yaw], axis=1)",
         "def reckon(speed, turn, rate, step):\n"  # metres
-        "    yaw = np.cumsum(turn / rate)\n"
-        "    return np.stack([np.cumsum(speed / rate * np.cos(yaw)), np.cumsum(speed / rate * np.sin(yaw)), yaw], axis=1)",
+        "    yaw, length = np.cumsum(turn / rate), speed / rate\n"
+        "    return np.stack([np.cumsum(length * np.cos(yaw)), np.cumsum(length * np.sin(yaw)), yaw], axis=1)",
         "def reckon(speed, turn, rate, step):\n"  # a frame is a second
-        "    yaw = np.cumsum(turn)\n"
-        "    return np.stack([np.cumsum(speed / step * np.cos(yaw)), np.cumsum(speed / step * np.sin(yaw)), yaw], axis=1)",
+        "    yaw, length = np.cumsum(turn), speed / step\n"
+        "    return np.stack([np.cumsum(length * np.cos(yaw)), np.cumsum(length * np.sin(yaw)), yaw], axis=1)",
         "def reckon(speed, turn, rate, step):\n"  # degrees
         "    yaw, length = np.cumsum(turn / rate), speed / rate / step\n"
-        "    return np.stack([np.cumsum(length * np.cos(yaw)), np.cumsum(length * np.sin(yaw)), np.degrees(yaw)], axis=1)",
+        "    x, y = np.cumsum(length * np.cos(yaw)), np.cumsum(length * np.sin(yaw))\n"
+        "    return np.stack([x, y, np.degrees(yaw)], axis=1)",
         "def reckon(speed, turn, rate, step):\n"  # the direction of each frame alone
         "    yaw, length = turn / rate, speed / rate / step\n"
-        "    return np.stack([np.cumsum(length * np.cos(yaw)), np.cumsum(length * np.sin(yaw)), np.cumsum(yaw)], axis=1)"],
+        "    x, y = np.cumsum(length * np.cos(yaw)), np.cumsum(length * np.sin(yaw))\n"
+        "    return np.stack([x, y, np.cumsum(yaw)], axis=1)"],
     "check_own_stream": [
         "def forgetful(pipeline, latents, actions, chunks, noise):\n"  # all at once
         "    back = latents.shape[1]\n"
@@ -69,7 +71,8 @@ WRONG = {
         "    schedule, made = pipeline.experiment.schedule(), []\n"
         "    back, new = schedule.context_frames, schedule.finished_frames\n"
         "    for _ in range(chunks):\n"
-        "        latents = pipeline.generate(latents[:, -back:], actions, back, back + new, noise=noise, progress=False)\n"
+        "        latents = latents[:, -back:]\n"
+        "        latents = pipeline.generate(latents, actions, back, back + new, noise=noise, progress=False)\n"
         "        made.append(latents[:, back:])\n"
         "    return torch.cat(made, dim=1)",
         "def forgetful(pipeline, latents, actions, chunks, noise):\n"  # each chunk begins with the same noise
