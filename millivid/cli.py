@@ -104,6 +104,8 @@ def command_train(options: TrainOptions, training: TrainingConfig):
     else:
         tokenizer = load_tokenizer(options.tokenizer, device)
         experiment = _video_experiment(options, tokenizer, data)
+        for part in data[:1]:
+            _say_size(part, tokenizer)
         clips = [part.encode(tokenizer) for part in data] or _rooms(tokenizer, options)
         model, history = train_video(experiment, *clips, training, out, device)
         if first:
@@ -444,9 +446,19 @@ class EncodeOptions:
 def command_encode(options: EncodeOptions):
     "millivid encode DATA"
     tokenizer = load_tokenizer(options.tokenizer, processes()[2] or choose_device(options.device))
-    clips = Recordings(options.data).encode(tokenizer)
+    data = Recordings(options.data)
+    _say_size(data, tokenizer)
+    clips = data.encode(tokenizer)
     size = sum(clips.path(key).stat().st_size for key, _ in clips.videos)
     print(f"{len(clips.videos)} recordings in {clips.folder}, {size / 1e6:.1f} MB")
+
+
+def _say_size(data, tokenizer):
+    "Say so where pictures have another size than a tokenizer expects."
+    have, want = data.image_shape, tokenizer.config.pyramid.image_shape
+    if have != want:
+        print(f"pictures of {have[0]} x {have[1]} are cropped and resized to the tokenizer's {want[0]} x {want[1]}",
+              file=sys.stderr)
 
 # %% ../nbs/23_cli.ipynb #generatecell
 @dataclass(frozen=True)
@@ -516,7 +528,7 @@ def _context(options, experiment):
     rows = read_action_file(options.actions)[::options.every]
     end = len(given) + options.frames if options.frames else len(rows)
     require(len(given) < end <= len(rows), f"{options.actions} has {len(rows)} rows for {len(given)} frames of context "
-            f"and {max(end - len(given), 1)} to be generated: give a row for each of them")
+            f"and {max(end - len(given), 1)} to be generated: give a row for each of them, or fewer --context-frames")
     require(not experiment.video.odometry or rows[:, 1:].any(), f"{options.actions} has actions alone, and this model "
             "also reads poses: give the columns action,x,y,yaw")
     return given, rows[:end]

@@ -447,6 +447,9 @@ class Recordings:
         held_out_share: float = .1,  # of the recordings, at least one
     ):
         "Raises MissingFileError for index, pictures or actions, UserError where there is no recording or no such part."
+        if not (Path(folder) / "index.json").is_file():
+            raise MissingFileError(f"{folder} has no index.json, so it is no folder of recordings: make one of your "
+                                   "videos with `millivid prepare`")
         self.folder, self.part, index = Path(folder), part, read_index(Path(folder) / "index.json")
         keys, count = sorted(index), max(1, int(held_out_share * len(index)))
         parts = {"train": keys[:-count] or keys, "held_out": keys[-count:], "all": keys}

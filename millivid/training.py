@@ -7,14 +7,16 @@ __all__ = ['MINI_TOKENIZER_TRAINING', 'MINI_VIDEO_TRAINING', 'PAPER_TRAINING', '
            'check_training_config', 'orthogonalise', 'Optimizers', 'step_generator', 'Batches', 'train', 'batch_loader',
            'add_gradients', 'average', 'check_agreement', 'tokenizer_batch', 'train_tokenizer', 'draw_noise',
            'video_loss', 'video_batch', 'video_task', 'train_video', 'Muon', 'framepack_loss', 'framepack_batch',
-           'check_finite', 'training_folder', 'save_checkpoint', 'resume', 'read_checkpoint', 'check_settings',
-           'keep_experiment']
+           'check_finite', 'training_folder', 'stop_between_steps', 'save_checkpoint', 'resume', 'read_checkpoint',
+           'check_settings', 'keep_experiment']
 
 # %% ../nbs/10_training.ipynb #1e2a0921
 import contextlib
 import io
 import itertools
 import math
+import signal
+import threading
 import zipfile
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -164,13 +166,13 @@ def train(
 ) -> dict:
     """Train a model in place. Returns its history: {"config": ..., "loss": [...], "held_out": [{"step": ...}, ...]}.
 
-    Interrupt it whenever you like: the next call with the same folder goes on at the last checkpoint, with the same
-    numbers as an uninterrupted run. Raises UserError where the folder holds a broken checkpoint, another model's or one
-    that was made with other settings, where another process trains in it, and where the loss or its gradient is not
-    finite; the last checkpoint is then still good.
+    Interrupt it whenever you like: at Ctrl-C it ends its step and writes a checkpoint. The next call with the same
+    folder goes on at the last one, with the same numbers as an uninterrupted run. Raises UserError where the folder
+    holds a broken checkpoint, another model's or one that was made with other settings, where another process trains
+    in it, and where the loss or its gradient is not finite; the last checkpoint is then still good.
     """
     rank, world, _ = processes()
-    with training_folder(folder):
+    with training_folder(folder), stop_between_steps(world) as asked:
         device, optimizers = next(model.parameters()).device, Optimizers(model, config)
         precision = torch.autocast(device.type, torch.bfloat16, enabled=config.autocast and bfloat16_is_fast(device))
         history, start = resume(folder, model, optimizers, config)
@@ -194,8 +196,10 @@ def train(
                 with torch.no_grad(), precision:
                     history["held_out"].append({"step": done, **held_out_loss(model)})
                 model.train()
-            if folder and (done % config.checkpoint_every == 0 or done == config.steps):
+            if folder and (done % config.checkpoint_every == 0 or done == config.steps or asked):
                 save_checkpoint(folder, model, optimizers, history, done)
+            if asked:
+                raise KeyboardInterrupt
         model.eval()
         return history
 
@@ -401,6 +405,24 @@ def training_folder(folder):
         if world > 1:
             torch.distributed.barrier()  # no process reads before the first one has cleared up
         yield
+
+
+@contextlib.contextmanager
+def stop_between_steps(world: int):
+    "A list that is empty until somebody presses Ctrl-C. A second time, it ends at once; and several processes always."
+    asked, ours = [], world == 1 and threading.current_thread() is threading.main_thread()
+
+    def ask(number, frame):
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    before = signal.signal(signal.SIGINT, ask) if ours else None
+    try:
+        yield asked
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, before)
 
 
 def save_checkpoint(folder, model, optimizers: Optimizers, history: dict, step: int):

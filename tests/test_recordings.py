@@ -241,6 +241,7 @@ def test_a_recording_of_doom_goes_through_all_five_commands(tmp_path, capsys):
                                                          "--workers", "2").out
     run("train", "tokenizer", "--data", data, "--out", tok, "--patch", "8", "--channels", "4", *few)
     assert "2 recordings" in run("encode", data, "--tokenizer", tok).out
+    assert "32 x 32 are cropped and resized to the tokenizer's 64 x 64" in run("encode", data).err
     said = run("train", "video", "--data", data, "--tokenizer", tok, "--model", "millivid", "--out", vid, *few).err
     assert "clips of 53 frames, 80 tokens a step, 2 actions, with odometry" in said
     known = Pipeline.from_pretrained(vid).experiment
@@ -291,7 +292,9 @@ def test_generate_without_actions(tmp_path, capsys):
     prepare_videos(find_videos(tmp_path / "videos"), tmp_path / "data", (64, 64), progress=False)
     few = ["--steps", "2", "--batch-size", "2", "--device", "cpu"]
     assert main(["train", "video", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "vid"), *few]) is None
-    assert "has one recording" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "has one recording" in said and "are cropped" not in said
+    assert main(["encode", str(tmp_path / "videos")]) == 2 and "millivid prepare" in capsys.readouterr().err
     command = ["generate", "--model", str(tmp_path / "vid"), "--context", str(tmp_path / "videos" / "a.mp4"),
                "--sampling-steps", "2", "--out", str(tmp_path / "made")]
     assert main(command) == 2 and "Give --frames" in capsys.readouterr().err

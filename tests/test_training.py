@@ -4,6 +4,8 @@ import contextlib
 import copy
 import dataclasses
 import json
+import os
+import signal
 import subprocess
 import sys
 import zipfile
@@ -20,8 +22,8 @@ from millivid.data import StepSampler
 from millivid.diffusion import diffusion_loss
 from millivid.pipeline import Experiment, Pipeline
 from millivid.tokenizer import TokenizerConfig, psnr
-from millivid.training import Muon, TrainingConfig, draw_noise, learning_rate_factor, train, train_tokenizer
-from millivid.training import train_video, video_loss, video_task
+from millivid.training import Muon, TrainingConfig, draw_noise, learning_rate_factor, read_checkpoint, train
+from millivid.training import train_tokenizer, train_video, video_loss, video_task
 from millivid.video import VideoConfig
 from millivid.worlds import rooms
 from millivid.worlds.rooms import HELD_OUT_SEED, TEST_SEED, WorldConfig, draw_views
@@ -541,3 +543,43 @@ def test_the_largest_seed():
 def test_settings_out_of_range(name, value):
     with pytest.raises(UserError, match=f"{name} is {value!r}"):
         TrainingConfig(**{name: value})
+
+
+def test_ctrl_c_ends_the_step_and_writes_a_checkpoint(tmp_path):
+    "The signal comes in the middle of a step far from any checkpoint; the run goes on there, to the same end."
+    def loss_with(signals):
+        def loss(model, x):
+            if len(signals) and signals[0] == len(seen):
+                signals.pop(0)
+                os.kill(os.getpid(), signal.SIGINT)
+            seen.append(1)
+            return (model(x) - x).square().mean()
+        return loss
+
+    def run(folder, signals=()):
+        torch.manual_seed(0)
+        model = torch.nn.Linear(3, 3)
+        return model, train(model, loss_with(list(signals)), lambda generator: (torch.rand(4, 3, generator=generator),),
+                            config, folder, progress=False)
+
+    config, seen = TrainingConfig(steps=20, warmup_steps=2, autocast=False, checkpoint_every=1_000), []
+    expected, history = run(tmp_path / "whole")
+    seen.clear()
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", [7])
+    assert read_checkpoint(tmp_path / "cut" / "checkpoint.pt", "cpu")["step"] == 8
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    model, resumed = run(tmp_path / "cut")
+    assert resumed == history and torch.equal(model.weight, expected.weight)
+
+
+def test_ctrl_c_twice_ends_at_once(tmp_path):
+    def loss(model, x):
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("it went on")
+
+    config = TrainingConfig(steps=3, autocast=False)
+    with pytest.raises(KeyboardInterrupt):
+        train(torch.nn.Linear(3, 3), loss, lambda generator: (torch.rand(4, 3),), config, tmp_path, progress=False)
+    assert not (tmp_path / "checkpoint.pt").exists()

@@ -100,8 +100,7 @@ def test_a_tokenizer_learns_from_recordings(doom):
 
 
 def test_encoded_recordings_are_kept(doom, tokenizer, tmp_path):
-    folder = tmp_path / "tokenizer"
-    doom.walks(tokenizer, folder)
-    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.pyramid")}
-    doom.walks(tokenizer, folder)
-    assert len(before) == 4 and before == {path: path.stat().st_mtime_ns for path in folder.rglob("*.pyramid")}
+    doom.walks(tokenizer, tmp_path / "tokenizer")
+    before = {path: path.stat().st_mtime_ns for path in doom.root.rglob("*.pyramid")}  # beside the recordings
+    doom.walks(tokenizer, tmp_path / "tokenizer")
+    assert len(before) == 4 and before == {path: path.stat().st_mtime_ns for path in doom.root.rglob("*.pyramid")}
