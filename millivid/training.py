@@ -410,7 +410,8 @@ def training_folder(folder):
 @contextlib.contextmanager
 def stop_between_steps(world: int):
     "A list that is empty until somebody presses Ctrl-C. A second time, it ends at once; and several processes always."
-    asked, ours = [], world == 1 and threading.current_thread() is threading.main_thread()
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not so in the background
+    asked, ours = [], world == 1 and usual and threading.current_thread() is threading.main_thread()
 
     def ask(number, frame):
         if asked:

@@ -545,7 +545,15 @@ def test_settings_out_of_range(name, value):
         TrainingConfig(**{name: value})
 
 
-def test_ctrl_c_ends_the_step_and_writes_a_checkpoint(tmp_path):
+@pytest.fixture
+def foreground():
+    "Ctrl-C as in a terminal; a shell lets its background jobs ignore it."
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_ends_the_step_and_writes_a_checkpoint(tmp_path, foreground):
     "The signal comes in the middle of a step far from any checkpoint; the run goes on there, to the same end."
     def loss_with(signals):
         def loss(model, x):
@@ -573,7 +581,7 @@ def test_ctrl_c_ends_the_step_and_writes_a_checkpoint(tmp_path):
     assert resumed == history and torch.equal(model.weight, expected.weight)
 
 
-def test_ctrl_c_twice_ends_at_once(tmp_path):
+def test_ctrl_c_twice_ends_at_once(tmp_path, foreground):
     def loss(model, x):
         for _ in range(2):
             os.kill(os.getpid(), signal.SIGINT)
