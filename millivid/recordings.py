@@ -56,8 +56,9 @@ def image_files(folder) -> list[Path]:
 def _actions_beside(video):
     "The file of actions with the name of a video. Raises UserError where there are two."
     stem = video.name if video.is_dir() else video.stem
-    found = [path for suffix in (".csv", ".npy", ".CSV", ".NPY")
-             if (path := video.with_name(stem + suffix)).is_file()]
+    small, large = ([path for suffix in suffixes if (path := video.with_name(stem + suffix)).is_file()]
+                    for suffixes in ((".csv", ".npy"), (".CSV", ".NPY")))
+    found = small or large  # not both: some systems find one file by either name
     require(len(found) < 2, f"{video} has two files of actions, {' and '.join(path.name for path in found)}: keep one")
     return found[0] if found else None
 
@@ -123,7 +124,7 @@ def read_action_file(path) -> torch.Tensor:
     float32 (frames, 6): action, x, y, z, yaw, pitch. Raises UserError that names file and line.
     """
     path = Path(path)
-    if path.suffix == ".npy":
+    if path.suffix.lower() == ".npy":
         table = read_array(path)
         table = table[:, None] if table.ndim == 1 else table
     else:
@@ -157,11 +158,9 @@ def _number(text, where):
 def source_frames(source: Source, image_shape=None, every: int = 1):
     "The frames of a video one by one, fitted while reading: uint8 (height, width, 3). Raises UserError."
     if source.video.is_dir():
-        frames = map(_read_image, image_files(source.video)[::every])
-    else:
-        pieces = iterate_video(source.video, image_shape)
-        frames = itertools.islice(itertools.chain.from_iterable(pieces), 0, None, every)
-    return (frame if image_shape is None else fit_frames(frame[None], image_shape)[0] for frame in frames)
+        images = map(_read_image, image_files(source.video)[::every])
+        return (image if image_shape is None else fit_frames(image[None], image_shape)[0] for image in images)
+    return itertools.islice(itertools.chain.from_iterable(iterate_video(source.video, image_shape)), 0, None, every)
 
 
 def _read_image(path):

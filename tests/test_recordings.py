@@ -106,6 +106,14 @@ def test_what_changed_is_noticed_whatever_its_date(videos, tmp_path, change):
     assert sum(path.stat().st_mtime_ns != before for path, before in made.items()) == 1
 
 
+def test_capitals_in_names_of_files(videos):
+    for name in ("room.mp4", "room.csv", "park/short.npy"):
+        path = videos / name
+        path.rename(path.with_suffix(path.suffix.upper()))
+    assert [source.actions.name for source in find_videos(videos)] == ["short.NPY", "walk.csv", "room.CSV"]
+    assert check_videos(find_videos(videos), progress=False) == []
+
+
 def test_recordings_do_not_go_into_the_folder_of_the_videos(videos):
     before = sorted(videos.rglob("*"))
     with pytest.raises(ValueError, match="give another folder"):
