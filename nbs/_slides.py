@@ -246,7 +246,7 @@ SLIDES = {
         ("own07", "And an hour of video"),
         ("own10", "Actions come as a CSV", "Poses are worth much"),
         ("own12", "A mistake in the third", "What no check can see"),
-        ("own16", "It draws what it knows", "What it has never seen"),
+        ("own16", "With one token it draws", "What it has never seen"),
         ("own20", "So first a tokenizer"),
         ("own22", "A training example is cut", "So the windows", "Short recordings cost"),
         ("own25", "Before you train for hours", "If it cannot do that"),
