@@ -40,10 +40,14 @@ def attend(
     """
     if q.device.type != "cpu" or q.dtype == torch.float32:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -.5  # on CPUs the fused kernel is slow in bfloat16
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -math.inf)
-    return scores.softmax(-1) @ v
+    found, rows = [], 256  # on CPUs the fused kernel is slow in bfloat16; few queries' scores fit into the cache
+    for first in range(0, q.shape[-2], rows):
+        scores = q[..., first:first + rows, :] @ k.transpose(-1, -2) * q.shape[-1] ** -.5
+        if mask is not None:
+            shown = mask.expand(*mask.shape[:-2], q.shape[-2], k.shape[-2])[..., first:first + rows, :]
+            scores = scores.masked_fill(~shown, -math.inf)
+        found.append(scores.softmax(-1) @ v)
+    return torch.cat(found, dim=-2)
 
 # %% ../nbs/03_layers.ipynb #4a5985c3
 def bfloat16_is_fast(

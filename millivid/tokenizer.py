@@ -195,8 +195,10 @@ def decode_latents(
     latents: torch.Tensor,  # (frames, tokens, channels): all levels, or those of `level` alone
     level: int = 0,  # the level to draw the frames from
     batch_size: int = 64,
+    autocast: bool = False,  # bfloat16 for matrix products
 ) -> np.ndarray:
     "Decode a video frame by frame from one level. Returns uint8 (frames, height, width, 3)."
     device = next(tokenizer.parameters()).device
-    return np.concatenate([images_to_frames(tokenizer.decode(latents[i:i + batch_size].to(device), level))
-                           for i in range(0, len(latents), batch_size)])
+    with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+        return np.concatenate([images_to_frames(tokenizer.decode(latents[i:i + batch_size].to(device), level))
+                               for i in range(0, len(latents), batch_size)])

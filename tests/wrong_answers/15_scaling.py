@@ -23,6 +23,17 @@ WRONG = {
         "    with FlopCounterMode(display=False) as backward:\n"
         "        y.sum().backward()\n"
         "    return backward.get_total_flops() / forward.get_total_flops()"],
+    "check_scaling_hours": [
+        "def even_hours(tokenizer, experiment, training, rate):\n"  # frames, not hours
+        "    one_pass = pass_flops(experiment.video.transformer, experiment.tokens_per_step)\n"
+        "    return training_flops(one_pass, training) / encoding_flops(tokenizer)",
+        "def even_hours(tokenizer, experiment, training, rate):\n"  # the batch of one GPU
+        "    one_pass = pass_flops(experiment.video.transformer, experiment.tokens_per_step)\n"
+        "    frame = encoding_flops(tokenizer) * 3600 * rate\n"
+        "    return 3 * one_pass * training.steps * training.batch_size / training.micro_batches / frame",
+        "def even_hours(tokenizer, experiment, training, rate):\n"  # the paper's rate, whatever was asked
+        "    one_pass = pass_flops(experiment.video.transformer, experiment.tokens_per_step)\n"
+        "    return training_flops(one_pass, training) / (encoding_flops(tokenizer) * 15 * 3600)"],
     "check_scaling_levels": [
         "def price_and_error(pipeline, latents, actions, start, end, levels):\n"
         "    found, finest = [], pipeline.experiment.pyramid.level_slice(0)\n"
