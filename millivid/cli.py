@@ -6,8 +6,8 @@
 __all__ = ['TRAINING_TEXTS', 'RELEASE_DEMO', 'RECORD_DATA', 'COMMANDS', 'TrainOptions', 'command_train', 'DemoOptions',
            'command_demo', 'MeasureOptions', 'command_measure', 'ReproduceOptions', 'command_reproduce',
            'TokenizeOptions', 'command_tokenize', 'RecordOptions', 'command_record', 'PrepareOptions',
-           'command_prepare', 'EncodeOptions', 'command_encode', 'GenerateOptions', 'command_generate', 'Command',
-           'add_options', 'make_options', 'make_parser', 'main']
+           'command_prepare', 'EncodeOptions', 'command_encode', 'GenerateOptions', 'command_generate',
+           'EvaluateOptions', 'command_evaluate', 'Command', 'add_options', 'make_options', 'make_parser', 'main']
 
 # %% ../nbs/23_cli.ipynb #953e78b0
 import argparse
@@ -42,8 +42,8 @@ from .pipeline import MINI_MODELS, PAPER_EXPERIMENTS, Experiment, Pipeline, load
 from .plots import TITLES, comparison_video, figure_bytes, levels_video, plot_comparison, plot_frames
 from .plots import plot_levels
 from .pyramid import PyramidConfig, frames_to_images
-from .recordings import Source, check_videos, clip_frames, describe_actions, find_videos, own_experiment
-from .recordings import prepare_videos, read_action_file, source_frames
+from .recordings import Source, check_videos, clip_frames, describe_actions, evaluate_recordings, find_videos
+from .recordings import own_experiment, prepare_videos, read_action_file, source_frames
 from .release import ACTION_CHANNELS, RELEASE_FILES, Recordings, download_release, recorded_images
 from .release import write_actions
 from .tokenizer import MINI_TOKENIZER, TokenizerConfig, decode_latents, encode_frames
@@ -533,6 +533,48 @@ def _context(options, experiment):
             "also reads poses: give the columns action,x,y,yaw")
     return given, rows[:end]
 
+# %% ../nbs/23_cli.ipynb #evaluatecell
+@dataclass(frozen=True)
+class EvaluateOptions:
+    model: str = option("", "name or folder of the video model", required=True)
+    data: str = option("", "folder of recordings, made by `millivid prepare` or `record`", required=True)
+    out: str = option("", "folder for a file of each recording, and the table; resumes what is there", required=True)
+    part: str = option("held_out", "which recordings: those that a training leaves out, those it takes, or all",
+                       ("held_out", "train", "all"))
+    context: int | None = option(None, "frames that are given; without it: as many as the model looks back on", least=1,
+                                 kind=int)
+    frames: int | None = option(None, "frames to generate; without it: as many as all recordings have that are long "
+                                "enough for 3", least=3, kind=int)
+    tokenizer: str | None = option(None, "name or folder of the tokenizer; without it: the one of the model")
+    sampling_steps: int | None = option(None, "noise levels of the sampler; without it: the model's", least=2, kind=int)
+    seed: int = option(0, "decides, with the name of a recording, the noise of its video", least=0)
+    device: str = option("auto", "auto, cpu, cuda, ...")
+
+
+def command_evaluate(options: EvaluateOptions):
+    "millivid evaluate"
+    (rank, world, device), out, started = processes(), Path(options.out), time.time()
+    require(world == 1 or options.device == "auto", f"{world} processes: leave --device out")
+    device = device or choose_device(options.device)
+    if rank == 0:
+        _check_folder(out)
+    pipeline = Pipeline.from_pretrained(options.model, device, options.tokenizer)
+    data = Recordings(options.data, options.part)
+    result = evaluate_recordings(pipeline, data, out, options.context, options.frames, options.sampling_steps,
+                                 options.seed)
+    if world > 1:
+        torch.distributed.destroy_process_group()
+    if rank > 0:
+        return
+    settings, count = result["settings"], len(result["recordings"])
+    if short := len(data.lengths) - count:
+        print(f"recordings that are too short, and not used: {short}", file=sys.stderr)
+    print(format_table(result["psnr"], settings["frames"], TITLES))
+    print(f"{count} recordings ({options.part}), {settings['frames']} frames after {settings['context']}, in "
+          f"{time.time() - started:.0f} s on {device}. The numbers are in {out}/results.json, and beside it those of "
+          "each frame")
+
+
 # %% ../nbs/23_cli.ipynb #optionscell
 @dataclass(frozen=True)
 class Command:
@@ -554,6 +596,8 @@ COMMANDS = {
                       resumes=lambda given: True),
     "generate": Command(command_generate, "continue a video of yours", ({"": GenerateOptions()},),
                         resumes=lambda given: True),
+    "evaluate": Command(command_evaluate, "continue recordings that are known, and measure each frame",
+                        ({"": EvaluateOptions()},), resumes=lambda given: True),
     "demo": Command(command_demo, "generate long videos with all shipped models and compare them",
                     ({"": DemoOptions(), "--release": RELEASE_DEMO},),
                     lambda given: "--release" * ("release" in given)),

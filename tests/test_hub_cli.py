@@ -102,7 +102,8 @@ def message_of(capsys, *arguments):
 
 
 NEEDED = {"train": ("tokenizer", "--out", "out"), "tokenize": (FREEDOOM_VIDEO,), "encode": ("data",),  # what they need
-          "prepare": (FREEDOOM_VIDEO.parent, "--out", "out"), "generate": ("--context", FREEDOOM_VIDEO)}
+          "prepare": (FREEDOOM_VIDEO.parent, "--out", "out"), "generate": ("--context", FREEDOOM_VIDEO),
+          "evaluate": ("--model", "mini-millivid", "--data", "data", "--out", "out")}
 OPTIONS = {name: [each for cases in command.groups for each in dataclasses.fields(next(iter(cases.values())))
                   if each.metadata.get("text") or each.name in TRAINING_TEXTS] for name, command in COMMANDS.items()}
 
