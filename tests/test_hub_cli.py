@@ -212,7 +212,11 @@ def test_a_tokenizer_for_another_model(tokenizer, tmp_path, capsys, monkeypatch)
     (("record", "--episodes", 2, "--out", "walk.mp4"), ("walk.mp4", "folder")),
     (("record", "--episodes", 2, "--crf", 99), ("--crf 99", "without loss")),
     (("demo", "--release", "--episodes", 2), ("--episodes 2", "three")),
-    (("demo", "--baselines"), ("--baselines", "--release"))])
+    (("demo", "--baselines"), ("--baselines", "--release")),
+    (("train", "video", "--out", "x", "--patch", 16), ("--patch 16", "`train tokenizer`", "leave it out")),
+    (("train", "video", "--out", "x", "--data", "y", "--rooms", 9), ("--rooms 9", "painted rooms", "--data")),
+    (("train", "tokenizer", "--out", "x", "--windows", 2, 8), ("--windows 2 8", "`train video`", "leave it out")),
+    (("train", "tokenizer", "--out", "x", "--shift", 2), ("--shift 2", "`train video`"))])
 def test_options_that_cannot_be(arguments, parts, tmp_path, capsys, monkeypatch):
     no_work(monkeypatch)
     monkeypatch.chdir(tmp_path)

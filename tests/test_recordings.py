@@ -302,6 +302,7 @@ def test_generate_without_actions(tmp_path, capsys):
     assert main(["train", "video", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "vid"), *few]) is None
     said = capsys.readouterr().err
     assert "has one recording" in said and "are cropped" not in said
+    assert "without --tokenizer: mini-tokenizer" in said and "`millivid train tokenizer" in said
     assert main(["encode", str(tmp_path / "videos")]) == 2 and "millivid prepare" in capsys.readouterr().err
     command = ["generate", "--model", str(tmp_path / "vid"), "--context", str(tmp_path / "videos" / "a.mp4"),
                "--sampling-steps", "2", "--out", str(tmp_path / "made")]
