@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import dataclasses
 import itertools
+import json
 import math
 import os
 import signal
@@ -45,7 +46,7 @@ from .pyramid import PyramidConfig, frames_to_images
 from .recordings import Source, check_videos, clip_frames, describe_actions, evaluate_recordings, find_videos
 from .recordings import own_experiment, prepare_videos, read_action_file, source_frames
 from .release import ACTION_CHANNELS, RELEASE_FILES, Recordings, download_release, recorded_images
-from .release import write_actions
+from .release import weights_fingerprint, write_actions
 from .tokenizer import MINI_TOKENIZER, TokenizerConfig, decode_latents, encode_frames
 from .training import MINI_TOKENIZER_TRAINING, MINI_VIDEO_TRAINING, TrainingConfig
 from .training import train_tokenizer, train_video
@@ -113,6 +114,8 @@ def command_train(options: TrainOptions, training: TrainingConfig):
             print(f"{options.data} has one recording: the held-out numbers are of the same one", file=sys.stderr)
     if options.what == "tokenizer":
         config = _tokenizer_config(options, data)
+        if first:
+            _keep_data(out, options, data)
         draw = recorded_images(*data, config.pyramid.image_shape) if data else draw_views
         tokenizer, history = train_tokenizer(draw, config, training, out, device)
         if first:
@@ -120,6 +123,8 @@ def command_train(options: TrainOptions, training: TrainingConfig):
     else:
         tokenizer = load_tokenizer(options.tokenizer or "mini-tokenizer", device)
         experiment = _video_experiment(options, tokenizer, data)
+        if first:
+            _keep_data(out, options, data, tokenizer)
         if data and first:
             _say_size(data[0], tokenizer)
             if not options.tokenizer:
@@ -134,6 +139,26 @@ def command_train(options: TrainOptions, training: TrainingConfig):
         torch.distributed.destroy_process_group()
     if first:
         print(f"held out: {history['held_out'][-1]}\nsaved in {out}")
+
+
+def _keep_data(out, options, data, tokenizer=None):
+    "Write data.json, what a folder is trained on. Raises UserError where its checkpoint was trained on other data."
+    now = {f"{part.part} {key}": part.fingerprint(key) for part in data for key in part.lengths}
+    path = out / "data.json"
+    if tokenizer:
+        now |= {"tokenizer": weights_fingerprint(tokenizer)} | ({} if data else {"rooms": options.rooms})
+    if not (out / "checkpoint.pt").exists():
+        return write_json(path, now)
+    if not path.exists():
+        return  # a training of an older version
+    try:
+        before = dict(json.loads(path.read_text()))
+    except (ValueError, TypeError):
+        raise UserError(f"{path} is damaged, so what {out} was trained on is not known: give another --out, or delete "
+                        "that file if the data are the same") from None
+    other = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
+    require(not other, f"{out} was trained on other data: {len(other)} parts are new, gone or changed, first "
+            f"{other and other[0]!r}: give another folder for --out, or the data of before")
 
 
 def _tokenizer_config(options, data):

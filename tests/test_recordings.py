@@ -294,6 +294,41 @@ def test_mistakes_of_generate(change, says, tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "made").exists() or not any((tmp_path / "made").iterdir())
 
 
+@pytest.mark.parametrize("what", ["tokenizer", "video"])
+def test_a_training_notices_that_its_data_are_others(what, tmp_path, capsys):
+    "It was finished, so the same command said `saved`, and the new recordings were never looked at."
+    videos, data, out = (tmp_path / name for name in ("videos", "data", "out"))
+    few = ["--steps", "2", "--batch-size", "2", "--device", "cpu"]
+
+    def train(*more, data=data):
+        status = main(["train", what, "--data", str(data), "--out", str(out), *few, *more])
+        return status, capsys.readouterr().err
+
+    def prepare(name, first=0):
+        write_video(videos / f"{name}.mp4", grey(60, (32, 32), first))
+        prepare_videos(find_videos(videos), data, (64, 64), progress=False)
+
+    prepare("a")
+    prepare("b")
+    assert train()[0] is None
+    shutil.copytree(data, tmp_path / "moved", copy_function=shutil.copyfile)  # the same data, with other times
+    assert train(data=tmp_path / "moved")[0] is None
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    prepare("c")
+    status, error = train()
+    assert status == 2 and "trained on other data: 3 parts" in error and "give another folder for --out" in error
+    (videos / "c.mp4").unlink()
+    prepare("a", first=3)
+    status, error = train()
+    assert status == 2 and "first 'train a'" in error
+    assert {path: path.read_bytes() for path in before} == before
+    if what == "video":
+        assert main(["train", "tokenizer", "--out", str(tmp_path / "tok"), *few]) is None
+        status, error = train("--tokenizer", str(tmp_path / "tok"), data=tmp_path / "moved")
+        assert status == 2 and "1 parts are new, gone or changed, first 'tokenizer'" in error
+    assert train(data=tmp_path / "moved")[0] is None
+
+
 def test_generate_without_actions(tmp_path, capsys):
     "A model of one action needs none, but it has to be told how much."
     write_video(tmp_path / "videos" / "a.mp4", grey(60, (32, 32)))
