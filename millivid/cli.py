@@ -104,6 +104,7 @@ def command_train(options: TrainOptions, training: TrainingConfig):
     device, first = device or choose_device(options.device), rank == 0
     if first:
         _check_folder(out)
+        _check_apart(out, options.data, options.tokenizer)
         if options.cache:
             _check_file(options.cache, "--cache")
     if options.threads:
@@ -528,6 +529,7 @@ def command_generate(options: GenerateOptions):
     out, started = Path(options.out), time.time()
     require(0 < options.rate <= 1000, f"--rate {options.rate}: give frames per second above 0, at most 1000")
     _check_folder(out)
+    _check_apart(out, options.context, options.model, options.tokenizer)
     pipeline = Pipeline.from_pretrained(options.model, choose_device(options.device), options.tokenizer)
     given, rows = _context(options, pipeline.experiment)
     settings = {"num_inference_steps": options.sampling_steps}
@@ -602,6 +604,7 @@ def command_evaluate(options: EvaluateOptions):
     device = device or choose_device(options.device)
     if rank == 0:
         _check_folder(out)
+        _check_apart(out, options.data, options.model, options.tokenizer)
     pipeline = Pipeline.from_pretrained(options.model, device, options.tokenizer)
     data = Recordings(options.data, options.part)
     result = evaluate_recordings(pipeline, data, out, options.context, options.frames, options.sampling_steps,
@@ -719,6 +722,16 @@ def _check_folder(folder, option="--out"):
         for path in made:
             with contextlib.suppress(OSError):  # it was not made, or somebody else uses it by now
                 path.rmdir()
+
+
+def _check_apart(out, data, *weights):
+    "Raise UserError where --out is a folder of weights, or is or lies in one of data or recordings, that others read."
+    out = Path(out).resolve()
+    places = (out, *out.parents)
+    read = [place for place in places if (place / "recording.json").is_file() or data and place == Path(data).resolve()]
+    read += [name for name in weights if name and Path(name).resolve() == out]
+    require(not read, f"--out {out} would write into {read and read[0]}, which other commands read: give a folder "
+            "elsewhere")
 
 
 def _check_file(path, option="--out"):

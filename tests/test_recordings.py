@@ -329,6 +329,28 @@ def test_a_training_notices_that_its_data_are_others(what, tmp_path, capsys):
     assert train(data=tmp_path / "moved")[0] is None
 
 
+@pytest.mark.parametrize("below", ["", "below"])
+@pytest.mark.parametrize("command, place", [
+    (("train", "tokenizer", "--data", "data"), "data"), (("train", "video", "--data", "data"), "data"),
+    (("train", "tokenizer"), "data"), (("train", "video", "--data", "data", "--tokenizer", "tok"), "tok"),
+    (("generate", "--context", "images"), "images"), (("generate", "--context", "images"), "data"),
+    (("generate", "--context", "images", "--model", "vid"), "vid"),
+    (("evaluate", "--data", "data", "--model", "vid"), "data"),
+    (("evaluate", "--data", "data", "--model", "vid"), "vid")])
+def test_results_do_not_go_into_what_is_read(command, place, below, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("images", "tok", "vid"):
+        (tmp_path / name).mkdir()
+    write_video("videos/a.mp4", grey(6))
+    prepare_videos(find_videos("videos"), "data", progress=False)
+    before = sorted(tmp_path.rglob("*"))
+    assert main([*command, "--out", str(tmp_path / place / below)]) == 2
+    error = capsys.readouterr().err
+    refused = place not in ("tok", "vid") or not below  # below the weights there is room for a folder
+    assert ("give a folder elsewhere" in error) == refused and (not refused or str(tmp_path / place / below) in error)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_generate_without_actions(tmp_path, capsys):
     "A model of one action needs none, but it has to be told how much."
     write_video(tmp_path / "videos" / "a.mp4", grey(60, (32, 32)))
