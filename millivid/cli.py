@@ -520,18 +520,22 @@ class GenerateOptions:
     schedule: str | None = option(None, "another schedule: file with a drawing, as schedule_from_text reads it")
     sampling_steps: int | None = option(None, "noise levels of the sampler; without it: the model's", least=2, kind=int)
     seed: int = option(0, "decides the noise that the video is made from", least=0)
-    rate: float = option(12., "frames per second of the video")
+    rate: float | None = option(None, "frames per second of the video; without it: those of the context, 12 for images",
+                                kind=float)
     device: str = option("auto", "auto, cpu, cuda, ...")
 
 
 def command_generate(options: GenerateOptions):
     "millivid generate"
     out, started = Path(options.out), time.time()
-    require(0 < options.rate <= 1000, f"--rate {options.rate}: give frames per second above 0, at most 1000")
+    rate = options.rate
+    require(rate is None or 0 < rate <= 1000, f"--rate {rate}: give frames per second above 0, at most 1000")
     _check_folder(out)
     _check_apart(out, options.context, options.model, options.tokenizer)
     pipeline = Pipeline.from_pretrained(options.model, choose_device(options.device), options.tokenizer)
     given, rows = _context(options, pipeline.experiment)
+    if rate is None:
+        rate = video_rate(options.context) / options.every if Path(options.context).is_file() else 12
     settings = {"num_inference_steps": options.sampling_steps}
     if options.schedule:
         settings["schedule"] = _drawing(Path(options.schedule), "--schedule")
@@ -547,7 +551,7 @@ def command_generate(options: GenerateOptions):
                 shown[number] = frame
             yield frame.repeat(scale, axis=0).repeat(scale, axis=1)
 
-    write_video(out / "video.mp4", frames(), options.rate)
+    write_video(out / "video.mp4", frames(), rate)
     titles = [f"+{number}" if number else "last given" for number in shown]
     _save(out / "filmstrip.png", plot_frames([*shown.values()], titles, columns=min(len(shown), 8), size=1.8))
     print(f"{len(rows) - len(given)} frames in {time.time() - started:.0f} s. Look at {out}/video.mp4 and "

@@ -351,9 +351,17 @@ def test_results_do_not_go_into_what_is_read(command, place, below, tmp_path, mo
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_every_second_frame_is_shown_half_as_often(tmp_path):
+    assert main(["generate", "--model", "mini-full-resolution", "--context", str(FREEDOOM_VIDEO), "--every", "2",
+                 "--actions", str(FREEDOOM_VIDEO.with_suffix(".npy")), "--context-frames", "20", "--frames", "5",
+                 "--sampling-steps", "2", "--out", str(tmp_path)]) is None
+    video, rate = read_video(tmp_path / "video.mp4")
+    assert len(video) == 25 and rate == pytest.approx(35 / 3 / 2, abs=.01)
+
+
 def test_generate_without_actions(tmp_path, capsys):
     "A model of one action needs none, but it has to be told how much."
-    write_video(tmp_path / "videos" / "a.mp4", grey(60, (32, 32)))
+    write_video(tmp_path / "videos" / "a.mp4", grey(60, (32, 32)), rate=25)
     prepare_videos(find_videos(tmp_path / "videos"), tmp_path / "data", (64, 64), progress=False)
     few = ["--steps", "2", "--batch-size", "2", "--device", "cpu"]
     assert main(["train", "video", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "vid"), *few]) is None
@@ -365,6 +373,12 @@ def test_generate_without_actions(tmp_path, capsys):
                "--sampling-steps", "2", "--out", str(tmp_path / "made")]
     assert main(command) == 2 and "Give --frames" in capsys.readouterr().err
     assert main([*command, "--frames", "5"]) is None
-    assert len(read_video(tmp_path / "made" / "video.mp4")[0]) == 65
+    video, rate = read_video(tmp_path / "made" / "video.mp4")
+    assert len(video) == 65 and rate == 25  # that of the context
+    assert main([*command, "--frames", "5", "--rate", "7.5"]) is None
+    assert read_video(tmp_path / "made" / "video.mp4")[1] == 7.5
+    for rate in ("0", "inf", "nan"):
+        assert main([*command, "--frames", "5", "--rate", rate]) == 2
+        assert f"--rate {float(rate)}: give frames per second" in capsys.readouterr().err
     index = json.loads((tmp_path / "data" / "index.json").read_text())
     assert index == {"a": 60}
