@@ -39,14 +39,15 @@ from .experiments.cost import measure_full_size
 from .experiments.reproduce import MAIN_ROWS, QUICK, Row, Settings, check_options, option
 from .experiments.reproduce import release_comparison, reproduce, table_rows, write_results
 from .layers import TRANSFORMER_SIZES
-from .pipeline import MINI_MODELS, PAPER_EXPERIMENTS, Experiment, Pipeline, load_tokenizer, save_tokenizer
+from .pipeline import MINI_MODELS, PAPER_EXPERIMENTS, Experiment, Pipeline, continue_video, load_tokenizer
+from .pipeline import save_tokenizer
 from .plots import TITLES, comparison_video, figure_bytes, levels_video, plot_comparison, plot_frames
 from .plots import plot_levels
 from .pyramid import PyramidConfig, frames_to_images
 from .recordings import Source, check_videos, clip_frames, describe_actions, evaluate_recordings, find_videos
 from .recordings import own_experiment, prepare_videos, read_action_file, source_frames
 from .release import ACTION_CHANNELS, RELEASE_FILES, Recordings, download_release, recorded_images
-from .release import weights_fingerprint, write_actions
+from .release import read_frames, weights_fingerprint, write_actions
 from .tokenizer import MINI_TOKENIZER, TokenizerConfig, decode_latents, encode_frames
 from .training import MINI_TOKENIZER_TRAINING, MINI_VIDEO_TRAINING, TrainingConfig
 from .training import train_tokenizer, train_video
@@ -476,9 +477,22 @@ def command_prepare(options: PrepareOptions):
         print(line, file=sys.stderr)
     require(not problems, f"{len(problems)} of {len(sources)} videos do not fit, see above: mend or remove them")
     index = prepare_videos(sources, options.out, options.size, options.every, workers)
-    found = describe_actions(Recordings(options.out))
+    recordings = Recordings(options.out)
+    found = describe_actions(recordings)
+    _save(Path(options.out, "preview.png"), _preview(recordings))
     print(f"{len(index)} recordings, {sum(index.values())} frames of {' x '.join(map(str, options.size))}, in "
-          f"{options.out}; {found['num_actions']} actions, {'with' if found['odometry'] else 'without'} poses")
+          f"{options.out}; {found['num_actions']} actions, {'with' if found['odometry'] else 'without'} poses. Look at "
+          f"{options.out}/preview.png")
+
+
+def _preview(recordings, rows=6, columns=8):
+    "Some recordings, a row each, and some of their frames."
+    keys, frames, titles = [*recordings.lengths], [], []
+    for key in keys[::-(-len(keys) // rows)]:
+        for number in np.linspace(0, recordings.lengths[key] - 1, columns).round().astype(int):
+            frames.extend(read_frames(recordings.path(key, ".frames"), number, number + 1))
+            titles.append(f"{number}" if len(frames) % columns != 1 else f"{Path(key).name[:12]}: {number}")
+    return plot_frames(frames, titles, columns)
 
 
 @dataclass(frozen=True)
@@ -539,11 +553,8 @@ def command_generate(options: GenerateOptions):
     settings = {"num_inference_steps": options.sampling_steps}
     if options.schedule:
         settings["schedule"] = _drawing(Path(options.schedule), "--schedule")
-    if pipeline.experiment.method == "framepack":  # its noise belongs to a whole video
-        pieces = [pipeline(given, rows, seeds=[options.seed], **settings)[len(given):]]
-    else:
-        pieces = pipeline.stream(given, rows, seed=options.seed, folder=out / "latents", **settings)
-    shown, scale = {}, max(1, round(256 / given.shape[1]))
+    pieces = continue_video(pipeline, given, rows, options.seed, out / "latents", **settings)
+    shown, scale, before = {}, max(1, round(256 / given.shape[1])), _kept(out)
 
     def frames():  # written while they are generated; a few are kept for the filmstrip
         for number, frame in enumerate(itertools.chain(given, itertools.chain.from_iterable(pieces)), 1 - len(given)):
@@ -554,8 +565,14 @@ def command_generate(options: GenerateOptions):
     write_video(out / "video.mp4", frames(), rate)
     titles = [f"+{number}" if number else "last given" for number in shown]
     _save(out / "filmstrip.png", plot_frames([*shown.values()], titles, columns=min(len(shown), 8), size=1.8))
-    print(f"{len(rows) - len(given)} frames in {time.time() - started:.0f} s. Look at {out}/video.mp4 and "
-          f"{out}/filmstrip.png" + f"; the latents are in {out}/latents" * (out / "latents").exists())
+    again = ", all of them made before," if before == _kept(out) else ""
+    print(f"{len(rows) - len(given)} frames{again} in {time.time() - started:.0f} s. Look at {out}/video.mp4 and "
+          f"{out}/filmstrip.png; the latents are in {out}/latents")
+
+
+def _kept(out):
+    "The latents that are there, and when they were written."
+    return {(path.name, path.stat().st_mtime_ns) for path in (out / "latents").glob("*.safetensors")}
 
 
 def _context(options, experiment):

@@ -407,34 +407,46 @@ def latent_chunks(pipeline, context, rows, given, schedule, seed, folder, settin
     "What `Pipeline.stream` decodes: latents (1, frames, tokens, channels), first those that are kept in the folder."
     device, noise, done = next(pipeline.model.parameters()).device, VideoNoise([seed]), given
     weights = pipeline.model.state_dict().values()
-    chunks = KeptChunks(folder, schedule, context, int(seed), settings, *weights) if folder else None
-    for made in chunks.read(rows, given, noise) if chunks else ():
+    roles = torch.from_numpy(schedule.roles)
+    chunks = KeptChunks(folder, schedule.finished_frames, roles, context, int(seed), settings, *weights)
+    for made in chunks.read(rows, given, noise) if folder else ():
         context, done = torch.cat([context, made], dim=1)[:, -schedule.context_frames:], done + made.shape[1]
         yield made
     for made in stream(pipeline.model, context.to(device), rows[None, done - schedule.context_frames:].to(device),
                        schedule, pipeline.experiment.pyramid, noise, autocast=device.type != "cpu", progress=False,
                        **settings):
-        if chunks:
+        if folder:
             chunks.write(rows, done, made, noise)
         done += made.shape[1]
         yield made
 
 
-def continue_video(pipeline, frames, rows, seed=0, **settings):
-    "The new frames of any model, piece by piece, as `Pipeline.stream`; FramePack cannot: all its frames at once."
-    if pipeline.experiment.method == "framepack":
-        yield pipeline(frames, rows, seeds=[seed], **settings)[len(frames):]
-    else:
-        yield from pipeline.stream(frames, rows, seed=seed, **settings)
+def continue_video(pipeline, frames, rows, seed=0, folder=None, num_inference_steps=None, progress=True, **settings):
+    """The new frames of any model, piece by piece, as `Pipeline.stream`.
+
+    FramePack, which cannot stream, makes one piece of them; its folder keeps a video of this length.
+    """
+    settings |= {"num_inference_steps": num_inference_steps or pipeline.experiment.num_inference_steps}
+    if pipeline.experiment.method != "framepack":
+        yield from pipeline.stream(frames, rows, seed=seed, folder=folder, progress=progress, **settings)
+        return
+    given, latents, weights = len(frames), encode_frames(pipeline.tokenizer, frames)[None], pipeline.model.state_dict()
+    chunks = KeptChunks(folder, len(rows) - given, len(rows), latents, int(seed), settings, *weights.values())
+    made = next(chunks.read(rows, given, noise := VideoNoise([seed])), None) if folder else None
+    if made is None:
+        made = pipeline.generate(latents, rows[None], given, len(rows), seeds=[seed], progress=progress,
+                                 **settings)[:, given:]
+        if folder:
+            chunks.write(rows, given, made, noise)
+    yield decode_latents(pipeline.tokenizer, made[0])
 
 
 class KeptChunks:
     "The finished chunks of a video that is generated bit by bit: a file each, with all that is needed to go on."
 
-    def __init__(self, folder, schedule: Schedule, *settings):
-        "Settings: whatever else decides the frames, tensors and plain values."
-        self.folder, self.made_from = Path(folder), hashlib.sha256(schedule.roles.tobytes())
-        self.length = schedule.finished_frames
+    def __init__(self, folder, length: int, *settings):
+        "Length: frames of a chunk. Settings: whatever decides the frames, tensors and plain values."
+        self.folder, self.length, self.made_from = Path(folder or ""), length, hashlib.sha256()
         for part in settings:
             tensor = isinstance(part, torch.Tensor)
             self.made_from.update(part.cpu().numpy().tobytes() if tensor else repr(part).encode())
@@ -454,12 +466,15 @@ class KeptChunks:
 
     def read(self, rows, first, noise):
         "Yield the chunks that are there from frame `first` on, and set the noise to go on after them."
+        here = [int(path.stem) for path in self.folder.glob("*.safetensors") if path.stem.isdecimal()]
+        other = ("belongs to another video, with another model, context, seed, schedule, number of noise levels or "
+                 "other actions, or with FramePack of another length: give another folder, or empty this one")
+        require(not here or min(here) == first, f"{self.folder}/{min(here, default=0)}.safetensors {other}")
         while first < len(rows) and (path := self.folder / f"{first}.safetensors").exists():
             kept, made_from = self._load(path)
             actions, now = kept["actions"], rows[first:first + self.length]
             require(made_from == self._made_from(rows, first) and torch.equal(actions[:len(now)], now[:len(actions)]),
-                    f"{path} belongs to another video, with another model, context, seed, schedule or other actions: "
-                    "give another folder, or empty this one")
+                    f"{path} {other}")
             if len(actions) < len(now):  # the end of a shorter video: now it goes on, so it is made anew
                 return
             noise.generators[0].set_state(kept["noise"])

@@ -1,5 +1,6 @@
 """Videos of one's own: found, checked, prepared, and through all five commands to a generated video."""
 
+import itertools
 import json
 import os
 import shutil
@@ -294,6 +295,21 @@ def test_mistakes_of_generate(change, says, tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "made").exists() or not any((tmp_path / "made").iterdir())
 
 
+@pytest.mark.parametrize("count, rows", [(1, 1), (7, 4), (20, 5)])
+def test_prepare_leaves_a_picture_of_what_it_made(count, rows, tmp_path, capsys, monkeypatch):
+    from millivid import cli
+    for number in range(count):
+        write_video(tmp_path / "videos" / f"{number:02}.mp4", grey(3 + number, (16, 16), first=8 * number))
+    shown, plot = [], cli.plot_frames
+    monkeypatch.setattr("millivid.cli.plot_frames", lambda *given: shown.append(given) or plot(*given))
+    assert main(["prepare", str(tmp_path / "videos"), "--out", str(tmp_path / "data"), "--size", "16", "16"]) is None
+    assert f"Look at {tmp_path / 'data' / 'preview.png'}" in capsys.readouterr().out.splitlines()[-1]
+    frames, titles, columns = shown[0]
+    assert len(frames) == len(titles) == rows * columns and titles[:2] == ["00: 0", "0"]
+    assert [int(frame.mean()) for frame in frames[:columns]] == pytest.approx([0, 0, 8, 8, 8, 8, 16, 16], abs=9)
+    assert np.asarray(Image.open(tmp_path / "data" / "preview.png").convert("RGB")).std() > 10
+
+
 @pytest.mark.parametrize("what", ["tokenizer", "video"])
 def test_a_training_notices_that_its_data_are_others(what, tmp_path, capsys):
     "It was finished, so the same command said `saved`, and the new recordings were never looked at."
@@ -349,6 +365,30 @@ def test_results_do_not_go_into_what_is_read(command, place, below, tmp_path, mo
     refused = place not in ("tok", "vid") or not below  # below the weights there is room for a folder
     assert ("give a folder elsewhere" in error) == refused and (not refused or str(tmp_path / place / below) in error)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("model, files", [("mini-framepack", 1), ("mini-full-resolution", 2)])
+def test_a_finished_video_is_not_made_again_and_another_is_refused(model, files, tmp_path, capsys, monkeypatch):
+    "FramePack generated the same video once more, and wrote a video of another seed over the one that was there."
+    def run(*more):
+        options = {"--model": model, "--context": str(FREEDOOM_VIDEO), "--frames": "6", "--context-frames": "140",
+                   "--actions": str(FREEDOOM_VIDEO.with_suffix(".npy")), "--sampling-steps": "2",
+                   "--out": str(tmp_path)} | dict(zip(more[::2], more[1::2]))
+        return main(["generate", *itertools.chain.from_iterable(options.items())]), capsys.readouterr()
+
+    status, said = run()
+    assert status is None and "6 frames in" in said.out
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert len([path for path in before if path.suffix == ".safetensors"]) == files
+    with monkeypatch.context() as patch:
+        patch.setattr("millivid.rollout.ddim_sample", lambda *_, **__: pytest.fail("it was made again"))
+        status, said = run()
+        assert status is None and "6 frames, all of them made before, in" in said.out
+    for change in (("--seed", "1"), ("--sampling-steps", "3"), ("--context-frames", "139"), ("--frames", "5")):
+        if files == 1 or change[0] != "--frames":  # a stream may be shortened
+            status, said = run(*change)
+            assert status == 2 and "another video" in said.err and "give another folder" in said.err, change
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_every_second_frame_is_shown_half_as_often(tmp_path):
