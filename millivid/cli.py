@@ -17,6 +17,7 @@ import itertools
 import json
 import math
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -97,6 +98,17 @@ def _check_training_options(given):
         require(name not in unused, f"--{name} {value} belongs to {unused.get(name)}: leave it out")
 
 
+@contextlib.contextmanager
+def _option_names():
+    "What a training says of its settings, in words of the command line: `steps 9` becomes `--steps 9`."
+    try:
+        yield
+    except UserError as error:
+        names = rf"\b({'|'.join(TRAINING_TEXTS)})(?= [-.\d])"
+        raise type(error)(re.sub(names, lambda name: "--" + name[0].replace("_", "-"), str(error))) from error
+
+
+@_option_names()
 def command_train(options: TrainOptions, training: TrainingConfig):
     "millivid train tokenizer|video"
     (rank, world, device), out, data = processes(), Path(options.out), ()
@@ -166,6 +178,10 @@ def _keep_data(out, options, data, tokenizer=None):
 def _tokenizer_config(options, data):
     "A tokenizer of the size that was asked for, for the pictures that there are."
     image_shape = data[0].image_shape if data else MINI_TOKENIZER.pyramid.image_shape
+    side = options.patch * 2 ** (options.levels - 1)
+    require(not any(size % side for size in image_shape), f"--patch {options.patch} with --levels {options.levels} "
+            f"needs pictures whose height and width are multiples of {side}, and these are {image_shape[0]} x "
+            f"{image_shape[1]}: give smaller numbers, or prepare pictures of another --size")
     pyramid = PyramidConfig(image_shape, (options.patch, options.patch), options.levels)
     parts = (MINI_TOKENIZER.encoder, MINI_TOKENIZER.decoder)
     if options.size != "mini":
@@ -182,15 +198,31 @@ def _video_experiment(options, tokenizer, data):
         lengths = [sorted(part.lengths.values()) for part in data]
         longest = min(lengths[0][len(lengths[0]) // 2], lengths[1][-1])
         known = describe_actions(Recordings(options.data)) | {"longest": longest}
-    experiment = own_experiment(options.model, tokenizer.config, options.windows, options.size, **known)
+    experiment = _own_experiment(options, tokenizer.config, known)
     if data:
+        longest, clip = min(part[-1] for part in lengths), clip_frames(experiment)
+        require(clip <= longest, f"--windows {' '.join(map(str, options.windows or ()))} makes clips of {clip} frames, "
+                f"and the longest recording, of those to train on or of those held out, has {longest}: give smaller "
+                "numbers, or leave --windows out")
         video, budget = experiment.video, experiment.tokens_per_step
-        short = sum(frames < clip_frames(experiment) for part in lengths for frames in part)
-        print(f"{options.model}: clips of {clip_frames(experiment)} frames, {budget} tokens a step, "
+        short = sum(frames < clip for part in lengths for frames in part)
+        print(f"{options.model}: clips of {clip} frames, {budget} tokens a step, "
               f"{video.num_actions} actions, {'with' if video.odometry else 'without'} odometry"
               + f"; {short} recordings are too short for a clip, and not used" * (short > 0), file=sys.stderr)
         return experiment
     return replace(experiment, num_inference_steps=4)  # as the models in the package
+
+
+def _own_experiment(options, tokenizer, known):
+    "`own_experiment`, whose refusals name the option."
+    require(tokenizer.pyramid.num_levels > 1 or options.model != "rollout_upscale", "--model rollout_upscale needs a "
+            "tokenizer of two levels or more, and this one has 1: train one with more --levels, or give another "
+            "--model")
+    try:
+        return own_experiment(options.model, tokenizer, options.windows, options.size, **known)
+    except UserError as error:
+        name = f"--windows {' '.join(map(str, options.windows))}" if options.windows else f"--model {options.model}"
+        raise UserError(f"{name}: {error}") from error
 
 
 def _rooms(tokenizer, options):
@@ -723,9 +755,13 @@ def make_options(command: Command, given: dict) -> list:
     for cases in command.groups:
         defaults = cases.get(case) or next(iter(cases.values()))
         names = {each.name for each in dataclasses.fields(defaults)} & given.keys()
-        made.append(replace(defaults, **{name: tuple(given[name]) if isinstance(given[name], list) else given[name]
-                                         for name in names}))
-        check_options(made[-1])
+        try:
+            made.append(replace(defaults, **{name: tuple(given[name]) if isinstance(given[name], list) else given[name]
+                                             for name in names}))
+            check_options(made[-1])
+        except UserError as error:  # begins with the name of a setting: the option has dashes
+            name, _, rest = str(error).partition(" ")
+            raise UserError(f"--{name.replace('_', '-')} {rest}" if name in names else str(error)) from error
     return made
 
 # %% ../nbs/23_cli.ipynb #decbb277

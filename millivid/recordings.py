@@ -315,12 +315,15 @@ def own_experiment(
     With the mini tokenizer it is the mini model. Raises UserError where windows do not fit, or nothing is short enough.
     """
     levels = tokenizer.pyramid.num_levels
+    usual = " ".join(str(2 * 4 ** level) for level in range(levels))
+    require(not windows or len(windows) == levels, f"{len(windows or ())} windows, and the tokenizer has {levels} "
+            f"levels: give {levels} numbers, finest level first, such as {usual}")
     choices = [windows] if windows else [[first * factor ** level for level in range(levels)]
                                          for first, factor in ((2, 4), (1, 4), (1, 2), (1, 1))]
     made = [_experiment(method, tokenizer, tuple(choice), size, video) for choice in choices]
     fitting = [each for each in made if longest is None or windows or clip_frames(each) <= longest]
     require(fitting, f"{method} needs clips of at least {clip_frames(made[-1])} frames, and these recordings allow "
-            f"{longest}: record longer videos, or take full_resolution")
+            f"{longest}: record longer videos, or take the model full_resolution")
     return fitting[0]
 
 
@@ -337,7 +340,8 @@ def _experiment(method, tokenizer, windows, size, video):
         budget = millivid_schedule(windows, extra, tokens).max_tokens
         return make(config, num_frames=budget // tokens[0] // 2 * 2)
     if method == "rollout_upscale":
-        return make(config, num_frames=4 * windows[0] if windows[-1] >= 4 ** (len(tokens) - 1) else 2)
+        least = 4 if len(tokens) == 2 else 2  # see `upscale_schedule`
+        return make(config, num_frames=4 * windows[0] if windows[-1] >= 4 ** (len(tokens) - 1) else least)
     require(method == "millivid", f"method {method!r} is unknown: use {', '.join(MINI_MODELS)}")
     return make(config, frames_per_level=windows, extra_budget=extra)
 

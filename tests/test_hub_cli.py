@@ -190,8 +190,12 @@ def test_a_tokenizer_for_another_model(tokenizer, tmp_path, capsys, monkeypatch)
 
 
 @pytest.mark.parametrize("arguments, parts", [
-    (("demo", "--episodes", 1), ("episodes", "at least 2")), (("demo", "--frames", 2), ("frames", "at least 3")),
-    (("demo", "--sampling-steps", 1), ("sampling_steps is 1", "at least 2")),
+    (("demo", "--episodes", 1), ("--episodes is 1", "at least 2")),
+    (("demo", "--frames", 2), ("--frames is 2", "at least 3")),
+    (("train", "tokenizer", "--out", "x", "--steps", 0), ("--steps is 0", "at least 1")),
+    (("train", "tokenizer", "--out", "x", "--batch-size", 0), ("--batch-size is 0", "at least 1")),
+    (("train", "tokenizer", "--out", "x", "--patch", 7), ("--patch 7", "--levels 3", "28", "64 x 64", "--size")),
+    (("demo", "--sampling-steps", 1), ("--sampling-steps is 1", "at least 2")),
     (("demo", "--frames", "many"), ("--frames", "'many'")),
     *[(("train", "video", "--out", "x", "--learning-rate", value), ("learning", value, remedy))
       for value, remedy in (("abc", "--help"), ("inf", "above 0"), ("nan", "above 0"), ("-1", "above 0"))],

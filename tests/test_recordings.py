@@ -217,6 +217,18 @@ def test_for_the_mini_tokenizer_they_are_the_mini_models(name):
     assert replace(made, num_inference_steps=4) == MINI_MODELS[name]
 
 
+@pytest.mark.parametrize("levels", [2, 3])
+def test_upscaling_takes_any_tokenizer_of_two_levels_or_more(levels):
+    "With two levels the windows that are tried last were refused, although the first ones fit."
+    from dataclasses import replace
+    tokenizer = replace(MINI_TOKENIZER, pyramid=replace(MINI_TOKENIZER.pyramid, num_levels=levels))
+    long = own_experiment("rollout_upscale", tokenizer)
+    short = own_experiment("rollout_upscale", tokenizer, longest=clip_frames(long) - 1)
+    assert long.num_frames == 8 and short.num_frames == 4
+    with pytest.raises(ValueError, match=f"1 windows, and the tokenizer has {levels} levels"):
+        own_experiment("rollout_upscale", tokenizer, (2,))
+
+
 def test_short_recordings_get_small_windows():
     long, short = (own_experiment("millivid", MINI_TOKENIZER, longest=frames) for frames in (106, 60))
     assert (long.frames_per_level, short.frames_per_level) == ((2, 8, 32), (1, 4, 16))
@@ -397,6 +409,31 @@ def test_every_second_frame_is_shown_half_as_often(tmp_path):
                  "--sampling-steps", "2", "--out", str(tmp_path)]) is None
     video, rate = read_video(tmp_path / "video.mp4")
     assert len(video) == 25 and rate == pytest.approx(35 / 3 / 2, abs=.01)
+
+
+def test_what_does_not_fit_a_training_names_the_option(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_video("videos/a.mp4", grey(80, (32, 32)))
+    prepare_videos(find_videos("videos"), "data", (64, 64), progress=False)
+    few = ["--data", "data", "--batch-size", "2", "--device", "cpu"]
+
+    def refused(what, *more, steps=2):
+        assert main(["train", what, *few, "--steps", str(steps), *more]) == 2
+        return capsys.readouterr().err.strip().splitlines()[-1]
+
+    for windows, says in (("2 8", "2 windows, and the tokenizer has 3 levels: give 3 numbers"),
+                          ("2 8 64", "makes clips of 138 frames, and the longest recording"),
+                          ("2 3 4", "a multiple of the one before it")):
+        for model in ("millivid", "full_resolution"):
+            if model == "millivid" or "138" not in says:
+                message = refused("video", "--out", "vid", "--model", model, "--windows", *windows.split())
+                assert f"--windows {windows}" in message and says in message
+    assert not (tmp_path / "vid").exists()
+    assert main(["train", "tokenizer", *few, "--steps", "2", "--levels", "1", "--out", "flat"]) is None
+    message = refused("video", "--out", "vid", "--model", "rollout_upscale", "--tokenizer", "flat")
+    assert "--model rollout_upscale needs a tokenizer of two levels or more, and this one has 1" in message
+    message = refused("tokenizer", "--levels", "1", "--out", "flat", steps=1)
+    assert "with --steps 2, not 1: give another folder, or --steps 2 or more" in message
 
 
 def test_generate_without_actions(tmp_path, capsys):
