@@ -485,8 +485,8 @@ def _record_data(options, out):
 # %% ../nbs/23_cli.ipynb #preparecell
 @dataclass(frozen=True)
 class PrepareOptions:
-    folder: str = option("", "folder of videos (mp4, mkv, gif, ..., or folders of images), with actions beside them: "
-                        "walk.csv or walk.npy for walk.mp4", positional=True)
+    folder: str = option("", "folder of videos (mp4, mkv, gif, ..., or folders of images), or one of them, with "
+                        "actions beside them: walk.csv or walk.npy for walk.mp4", positional=True)
     out: str = option("", "folder for the recordings; resumes what is there", required=True)
     size: tuple[int, ...] = option((64, 64), "height and width that every frame is cropped and resized to", least=1,
                                    kind=int)

@@ -80,13 +80,17 @@ def _listed(folder):
 
 
 def find_videos(folder) -> list[Source]:
-    """The videos of a folder and all folders below: video files, and folders of images.
+    """The videos of a folder and all folders below: video files, and folders of images; or the one that is given.
 
     The actions of walk.mp4, or of the images in walk/, are in walk.csv or walk.npy. Where there is a metadata.csv, as
     in data sets on the Hub, only the videos of its column `file_name` are taken; a column `actions` may name their
     actions. Raises MissingFileError for no such folder, UserError where it has no videos, or two of one name.
     """
     folder = Path(folder)
+    if folder.is_file():
+        require(folder.suffix.lower() in VIDEO_SUFFIXES, f"{folder} is no video: give a file such as "
+                f"{', '.join(VIDEO_SUFFIXES[:4])}, or the folder of your videos")
+        return [Source(folder.stem, folder, _actions_beside(folder))]
     if not folder.is_dir():
         raise MissingFileError(f"no folder at {folder}: give the folder of your videos")
     if (folder / "metadata.csv").is_file():
@@ -100,6 +104,9 @@ def find_videos(folder) -> list[Source]:
         pairs = [(video, _actions_beside(video)) for video in videos]
     sources = [Source(str(video.relative_to(folder) if video.is_dir() else video.relative_to(folder).with_suffix("")),
                       video, actions) for video, actions in pairs]
+    if not sources and image_files(folder):  # itself a video
+        whole = folder.resolve()  # "." has no name
+        sources = [Source(whole.name, whole, _actions_beside(whole))]
     require(sources, f"{folder} has no videos: expected files such as {', '.join(VIDEO_SUFFIXES[:4])}, or folders of "
             "images")
     keys = [source.key for source in sources]
@@ -275,7 +282,8 @@ def prepare_videos(
     folder = Path(folder)
     require(every >= 1 and len(image_shape) == 2 and min(image_shape) >= 1,
             f"image_shape {image_shape}, every {every}: give a height, a width, and at least 1")
-    inside = [source.video for source in sources if folder.resolve() in source.video.resolve().parents]
+    inside = [source.video for source in sources if folder.resolve() in (source.video.resolve(),
+                                                                         *source.video.resolve().parents)]
     require(not inside, f"{folder} holds videos, such as {inside and inside[0]}: give another folder for recordings")
     keep_settings(folder, {"image_shape": list(image_shape), "every": every})
     missing = [source for source in sources if not _is_prepared(source, folder)]

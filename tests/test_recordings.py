@@ -183,6 +183,26 @@ def test_what_does_not_fit_is_one_clear_line(videos, break_it, says, tmp_path, c
     assert "Traceback" not in errors and not (tmp_path / "data" / "index.json").exists()
 
 
+@pytest.mark.parametrize("name, key, frames", [("room.mp4", "room", 12), ("park/walk", "walk", 11), (".", "walk", 11)])
+def test_one_video_instead_of_a_folder_of_videos(name, key, frames, videos, tmp_path, monkeypatch, capsys):
+    if name == ".":
+        monkeypatch.chdir(videos / "park" / "walk")
+    given = name if name == "." else str(videos / name)
+    assert main(["prepare", given, "--out", str(tmp_path / "data"), "--size", "16", "16"]) is None
+    assert json.loads((tmp_path / "data" / "index.json").read_text()) == {key: frames}
+    assert f"{3 if key == 'room' else 2} actions, with poses" in capsys.readouterr().out
+    assert read_actions(tmp_path / "data" / f"{key}.npy")[1, 4] != 0  # its table was found
+
+
+def test_what_is_no_video_is_one_clear_line(videos, capsys):
+    for given, out, says in (("room.csv", "data", "room.csv is no video: give a file such as .mp4"),
+                             ("park/walk", "park/walk", "give another folder for recordings")):
+        before = sorted(videos.rglob("*"))
+        assert main(["prepare", str(videos / given), "--out", str(videos / out)]) == 2
+        error = capsys.readouterr().err
+        assert says in error.splitlines()[-1] and sorted(videos.rglob("*")) == before
+
+
 def test_names_that_cannot_be_told_apart(videos):
     np.save(videos / "room.npy", np.zeros(12))
     with pytest.raises(ValueError, match="two files of actions"):
