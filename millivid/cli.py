@@ -563,7 +563,8 @@ class GenerateOptions:
     every: int = option(1, "keep every second, third, ... frame of the context and of the actions", least=1)
     out: str = option("out/generate", "folder for video, filmstrip and latents; resumes what is there")
     tokenizer: str | None = option(None, "name or folder of the tokenizer; without it: the one of the model")
-    schedule: str | None = option(None, "another schedule: file with a drawing, as schedule_from_text reads it")
+    schedule: str | None = option(None, "another schedule: file with a drawing, in each step a line of letters for each "
+                                  "level, c context, d denoised (lesson 06, Rollout schedules)")
     sampling_steps: int | None = option(None, "noise levels of the sampler; without it: the model's", least=2, kind=int)
     seed: int = option(0, "decides the noise that the video is made from", least=0)
     rate: float | None = option(None, "frames per second of the video; without it: those of the context, 12 for images",

@@ -245,13 +245,19 @@ def check_videos(sources, workers: int = 1, progress: bool = True) -> list[str]:
 def prepare_video(source: Source, folder, image_shape, every: int) -> int:
     "One video as <key>.frames and <key>.npy, and <key>.from.json, which says what it was made from."
     made_from = _made_from(source)
-    frames = np.stack([*source_frames(source, image_shape, every)])
-    rows = read_action_file(source.actions)[::every] if source.actions else torch.zeros(len(frames), ACTION_CHANNELS)
-    require(len(rows) == len(frames), f"{source.video}: {len(frames)} frames and {len(rows)} actions")
-    write_frames(path_in(folder, f"{source.key}.frames"), frames)
-    write_actions(path_in(folder, f"{source.key}.npy"), rows)
+    rows = read_action_file(source.actions)[::every] if source.actions else None
+
+    def frames():  # one after the other: a long video does not fit in memory
+        count = 0
+        for count, frame in enumerate(source_frames(source, image_shape, every), 1):
+            yield frame
+        given = count if rows is None else len(rows)
+        require(given == count, f"{source.video}: {count} frames and {given} actions")
+
+    count = write_frames(path_in(folder, f"{source.key}.frames"), frames())
+    write_actions(path_in(folder, f"{source.key}.npy"), torch.zeros(count, ACTION_CHANNELS) if rows is None else rows)
     write_json(path_in(folder, f"{source.key}.from.json"), made_from, indent=None)  # last: now the recording is whole
-    return len(frames)
+    return count
 
 
 def _made_from(source):

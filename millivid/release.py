@@ -193,17 +193,23 @@ def read_step(
 # %% ../nbs/20_release.ipynb #885a1dff
 def write_frames(
     path,
-    frames: np.ndarray,  # uint8 (frames, height, width, 3)
-):
-    "Write pictures as `.frames`: their ends as little-endian uint64, then one PNG each. Raises UserError for others."
-    frames, blobs = np.asarray(frames), []
-    require(frames.ndim == 4 and len(frames) and frames.shape[-1] == 3 and frames.dtype == np.uint8,
-            f"frames {frames.shape} of {frames.dtype}: expected at least one, uint8 (frames, height, width, 3)")
-    for frame in frames:
+    frames,  # uint8 (frames, height, width, 3), or any iterable of frames: one after the other is compressed
+) -> int:
+    """Write pictures as `.frames`: their ends as little-endian uint64, then one PNG each. Returns how many they are.
+
+    Raises UserError for others.
+    """
+    blobs, shape = [], None
+    for frame in map(np.asarray, frames):
+        shape = shape or frame.shape
+        require(frame.ndim == 3 and frame.shape == shape and shape[-1] == 3 and frame.dtype == np.uint8,
+                f"a frame {frame.shape} of {frame.dtype}: expected uint8 (height, width, 3), all of one size")
         Image.fromarray(frame).save(blob := io.BytesIO(), "PNG")
         blobs.append(blob.getvalue())
+    require(blobs, f"no frames for {path}: expected at least one, uint8 (frames, height, width, 3)")
     ends = np.cumsum([len(blob) for blob in blobs]).astype("<u8")
     write_atomically(path, lambda temporary: temporary.write_bytes(ends.tobytes() + b"".join(blobs)))
+    return len(blobs)
 
 
 @functools.lru_cache(2 ** 12)  # a training reads the same files again and again

@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import shutil
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from millivid.recordings import (
     describe_actions,
     find_videos,
     own_experiment,
+    prepare_video,
     prepare_videos,
     read_action_file,
     source_frames,
@@ -74,6 +76,22 @@ def test_prepared_recordings_hold_frames_and_actions(videos, tmp_path, workers):
     expected = [[n % 3, n, .5, 0, n / 10, 0] for n in range(0, 12, 2)]
     assert torch.allclose(rows, torch.tensor(expected))
     assert describe_actions(data) == {"num_actions": 3, "odometry": True, "pose_wave": 16}
+
+
+def test_preparing_holds_no_video_in_memory(tmp_path):
+    "All frames were stacked before the first was written. Only their PNGs stay: the file begins with their sizes."
+    size, count = (64, 64), 400
+    write_video(tmp_path / "long.mp4", grey(count, size))
+    source = find_videos(tmp_path / "long.mp4")[0]
+    prepare_video(source, tmp_path / "first", size, 1)  # what is loaded once does not count
+    tracemalloc.start()
+    try:
+        assert prepare_video(source, tmp_path / "data", size, 1) == count
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < count * 64 * 64 * 3 / 2
+    assert len(read_frames(tmp_path / "data" / "long.frames")) == count
 
 
 def test_only_what_is_missing_or_older_is_prepared_again(videos, tmp_path):
