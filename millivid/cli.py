@@ -139,11 +139,6 @@ def command_train(options: TrainOptions, training: TrainingConfig):
         experiment = _video_experiment(options, tokenizer, data)
         if first:
             _keep_data(out, options, data, tokenizer)
-        if data and first:
-            _say_size(data[0], tokenizer)
-            if not options.tokenizer:
-                print("without --tokenizer: mini-tokenizer, which has seen painted rooms alone; one that knows your "
-                      "pictures: `millivid train tokenizer --data ...`", file=sys.stderr)
         clips = [part.encode(tokenizer) for part in data] or _rooms(tokenizer, options)
         model, history = train_video(experiment, *clips, training, out, device)
         if first:
@@ -206,6 +201,10 @@ def _video_experiment(options, tokenizer, data):
                 "numbers, or leave --windows out")
         video, budget = experiment.video, experiment.tokens_per_step
         short = sum(frames < clip for part in lengths for frames in part)
+        _say_size(data[0], tokenizer)
+        if not options.tokenizer:
+            print("without --tokenizer: mini-tokenizer, which has seen painted rooms alone; one that knows your "
+                  "pictures: `millivid train tokenizer --data ...`", file=sys.stderr)
         print(f"{options.model}: clips of {clip} frames, {budget} tokens a step, "
               f"{video.num_actions} actions, {'with' if video.odometry else 'without'} odometry"
               + f"; {short} recordings are too short for a clip, and not used" * (short > 0), file=sys.stderr)
@@ -563,8 +562,8 @@ class GenerateOptions:
     every: int = option(1, "keep every second, third, ... frame of the context and of the actions", least=1)
     out: str = option("out/generate", "folder for video, filmstrip and latents; resumes what is there")
     tokenizer: str | None = option(None, "name or folder of the tokenizer; without it: the one of the model")
-    schedule: str | None = option(None, "another schedule: file with a drawing, in each step a line of letters for each "
-                                  "level, c context, d denoised (lesson 06, Rollout schedules)")
+    schedule: str | None = option(None, "another schedule: file with a drawing, in each step a line of letters for "
+                                  "each level, c context, d denoised (lesson 06, Rollout schedules)")
     sampling_steps: int | None = option(None, "noise levels of the sampler; without it: the model's", least=2, kind=int)
     seed: int = option(0, "decides the noise that the video is made from", least=0)
     rate: float | None = option(None, "frames per second of the video; without it: those of the context, 12 for images",
