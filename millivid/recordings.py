@@ -5,17 +5,19 @@
 # %% auto #0
 __all__ = ['VIDEO_SUFFIXES', 'IMAGE_SUFFIXES', 'Source', 'image_files', 'find_videos', 'read_action_file', 'source_frames',
            'count_frames', 'check_video', 'check_videos', 'prepare_video', 'prepare_videos', 'describe_actions',
-           'clip_frames', 'own_experiment']
+           'clip_frames', 'own_experiment', 'evaluate_recordings']
 
 # %% ../nbs/16_own_videos.ipynb #ownimports
 import csv
 import functools
+import hashlib
 import itertools
 import json
 import math
 import re
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +25,15 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm.auto import tqdm
 
-from .basics import MissingFileError, UserError, first_line, require, write_json
+from .basics import MissingFileError, UserError, first_line, processes, require, write_json
 from .data import fit_frames, iterate_video, open_video
+from .evaluation import frame_psnr, horizons
 from .layers import TRANSFORMER_SIZES
-from .pipeline import MINI_MODELS, Experiment
-from .release import ACTION_CHANNELS, Recordings, keep_settings, path_in, read_actions, read_array
-from .release import write_actions, write_frames
+from .pipeline import MINI_MODELS, Experiment, Pipeline, continue_video
+from .release import ACTION_CHANNELS, Recordings, keep_settings, path_in, read_actions, read_array, read_frames
+from .release import weights_fingerprint, write_actions, write_frames
 from .schedule import millivid_schedule
-from .tokenizer import TokenizerConfig
+from .tokenizer import TokenizerConfig, decode_latents, encode_frames
 from .video import VideoConfig
 
 # %% ../nbs/16_own_videos.ipynb #ownsources
@@ -77,13 +80,17 @@ def _listed(folder):
 
 
 def find_videos(folder) -> list[Source]:
-    """The videos of a folder and all folders below: video files, and folders of images.
+    """The videos of a folder and all folders below: video files, and folders of images; or the one that is given.
 
     The actions of walk.mp4, or of the images in walk/, are in walk.csv or walk.npy. Where there is a metadata.csv, as
     in data sets on the Hub, only the videos of its column `file_name` are taken; a column `actions` may name their
     actions. Raises MissingFileError for no such folder, UserError where it has no videos, or two of one name.
     """
     folder = Path(folder)
+    if folder.is_file():
+        require(folder.suffix.lower() in VIDEO_SUFFIXES, f"{folder} is no video: give a file such as "
+                f"{', '.join(VIDEO_SUFFIXES[:4])}, or the folder of your videos")
+        return [Source(folder.stem, folder, _actions_beside(folder))]
     if not folder.is_dir():
         raise MissingFileError(f"no folder at {folder}: give the folder of your videos")
     if (folder / "metadata.csv").is_file():
@@ -97,6 +104,9 @@ def find_videos(folder) -> list[Source]:
         pairs = [(video, _actions_beside(video)) for video in videos]
     sources = [Source(str(video.relative_to(folder) if video.is_dir() else video.relative_to(folder).with_suffix("")),
                       video, actions) for video, actions in pairs]
+    if not sources and image_files(folder):  # itself a video
+        whole = folder.resolve()  # "." has no name
+        sources = [Source(whole.name, whole, _actions_beside(whole))]
     require(sources, f"{folder} has no videos: expected files such as {', '.join(VIDEO_SUFFIXES[:4])}, or folders of "
             "images")
     keys = [source.key for source in sources]
@@ -235,13 +245,19 @@ def check_videos(sources, workers: int = 1, progress: bool = True) -> list[str]:
 def prepare_video(source: Source, folder, image_shape, every: int) -> int:
     "One video as <key>.frames and <key>.npy, and <key>.from.json, which says what it was made from."
     made_from = _made_from(source)
-    frames = np.stack([*source_frames(source, image_shape, every)])
-    rows = read_action_file(source.actions)[::every] if source.actions else torch.zeros(len(frames), ACTION_CHANNELS)
-    require(len(rows) == len(frames), f"{source.video}: {len(frames)} frames and {len(rows)} actions")
-    write_frames(path_in(folder, f"{source.key}.frames"), frames)
-    write_actions(path_in(folder, f"{source.key}.npy"), rows)
+    rows = read_action_file(source.actions)[::every] if source.actions else None
+
+    def frames():  # one after the other: a long video does not fit in memory
+        count = 0
+        for count, frame in enumerate(source_frames(source, image_shape, every), 1):
+            yield frame
+        given = count if rows is None else len(rows)
+        require(given == count, f"{source.video}: {count} frames and {given} actions")
+
+    count = write_frames(path_in(folder, f"{source.key}.frames"), frames())
+    write_actions(path_in(folder, f"{source.key}.npy"), torch.zeros(count, ACTION_CHANNELS) if rows is None else rows)
     write_json(path_in(folder, f"{source.key}.from.json"), made_from, indent=None)  # last: now the recording is whole
-    return len(frames)
+    return count
 
 
 def _made_from(source):
@@ -272,7 +288,8 @@ def prepare_videos(
     folder = Path(folder)
     require(every >= 1 and len(image_shape) == 2 and min(image_shape) >= 1,
             f"image_shape {image_shape}, every {every}: give a height, a width, and at least 1")
-    inside = [source.video for source in sources if folder.resolve() in source.video.resolve().parents]
+    inside = [source.video for source in sources if folder.resolve() in (source.video.resolve(),
+                                                                         *source.video.resolve().parents)]
     require(not inside, f"{folder} holds videos, such as {inside and inside[0]}: give another folder for recordings")
     keep_settings(folder, {"image_shape": list(image_shape), "every": every})
     missing = [source for source in sources if not _is_prepared(source, folder)]
@@ -312,12 +329,15 @@ def own_experiment(
     With the mini tokenizer it is the mini model. Raises UserError where windows do not fit, or nothing is short enough.
     """
     levels = tokenizer.pyramid.num_levels
+    usual = " ".join(str(2 * 4 ** level) for level in range(levels))
+    require(not windows or len(windows) == levels, f"{len(windows or ())} windows, and the tokenizer has {levels} "
+            f"levels: give {levels} numbers, finest level first, such as {usual}")
     choices = [windows] if windows else [[first * factor ** level for level in range(levels)]
                                          for first, factor in ((2, 4), (1, 4), (1, 2), (1, 1))]
     made = [_experiment(method, tokenizer, tuple(choice), size, video) for choice in choices]
     fitting = [each for each in made if longest is None or windows or clip_frames(each) <= longest]
     require(fitting, f"{method} needs clips of at least {clip_frames(made[-1])} frames, and these recordings allow "
-            f"{longest}: record longer videos, or take full_resolution")
+            f"{longest}: record longer videos, or take the model full_resolution")
     return fitting[0]
 
 
@@ -334,6 +354,97 @@ def _experiment(method, tokenizer, windows, size, video):
         budget = millivid_schedule(windows, extra, tokens).max_tokens
         return make(config, num_frames=budget // tokens[0] // 2 * 2)
     if method == "rollout_upscale":
-        return make(config, num_frames=4 * windows[0] if windows[-1] >= 4 ** (len(tokens) - 1) else 2)
+        least = 4 if len(tokens) == 2 else 2  # see `upscale_schedule`
+        return make(config, num_frames=4 * windows[0] if windows[-1] >= 4 ** (len(tokens) - 1) else least)
     require(method == "millivid", f"method {method!r} is unknown: use {', '.join(MINI_MODELS)}")
     return make(config, frames_per_level=windows, extra_budget=extra)
+
+# %% ../nbs/16_own_videos.ipynb #ownevaluate
+def evaluate_recordings(
+    pipeline: Pipeline,  # with its tokenizer
+    recordings: Recordings,
+    folder,  # for <key>.json of every recording, and results.json
+    context: int | None = None,  # frames that are given; None: as many as the model looks back on
+    frames: int | None = None,  # frames to generate; None: as many as all recordings have that are long enough for 3
+    num_inference_steps: int | None = None,  # noise levels of the sampler; None: the model's own
+    seed: int = 0,  # decides, with the name of a recording, the noise of its video
+    progress: bool = True,
+) -> dict:
+    """Continue each recording that is long enough, and compare every frame with the recorded one.
+
+    Processes of `accelerate launch` share the recordings. Returns the settings, the recordings, and the mean PSNR in dB
+    on each horizon, of the model and of the tokenizer alone. What is in the folder is not measured again. Raises
+    UserError where it was measured with other settings, another model or other data, and where nothing is long enough.
+    """
+    (rank, world, _), experiment, folder = processes(), pipeline.experiment, Path(folder)
+    # some processes have one recording more, and the others wait: longer than is usual
+    waiting = torch.distributed.new_group(timeout=timedelta(days=9), backend="gloo") if world > 1 else None
+    require(pipeline.tokenizer is not None, "this pipeline has no tokenizer: Pipeline(model, experiment, tokenizer)")
+    require(not experiment.video.odometry or describe_actions(recordings)["odometry"], f"{recordings.folder} has "
+            "actions alone, and this model also reads poses: give recordings with poses")
+    context = max(experiment.context_frames, 1) if context is None else context
+    keys, frames = _long_enough(recordings, experiment, context, frames)
+    weights = [weights_fingerprint(part) for part in (pipeline.model, pipeline.tokenizer)]
+    settings = {"model": hashlib.sha256(repr((experiment, weights)).encode()).hexdigest()[:16], "context": context,
+                "frames": frames, "sampling_steps": num_inference_steps or experiment.num_inference_steps, "seed": seed}
+    wanted = {path_in(folder, f"{key}.json"): settings | {"recording": key, "data": recordings.fingerprint(key)}
+              for key in keys}
+    missing = {path: about for path, about in wanted.items() if _measured(path, about) is None}  # refuses, or none does
+    for path, about in tqdm([*wanted.items()][rank::world], desc="evaluating", unit="recording",
+                            disable=not progress or rank > 0):
+        if path in missing:
+            write_json(path, {"settings": about, "psnr": _measure(pipeline, recordings, **about)})
+    if world > 1:
+        torch.distributed.barrier(waiting)
+    found, table = [_measured(path, about) for path, about in wanted.items()], {}
+    for name in found[0]:
+        quality = np.array([psnr[name] for psnr in found])
+        table[name] = {horizon: float(quality[:, first - 1:last].mean())
+                       for horizon, (first, last) in horizons(frames).items()}
+    result = {"settings": settings, "recordings": keys, "horizons": horizons(frames), "psnr": table}
+    if rank == 0:
+        write_json(folder / "results.json", result)
+    return result
+
+
+def _long_enough(recordings, experiment, context, frames):
+    "The keys of the recordings that can be continued, and how many frames are generated after the context."
+    need, longest = experiment.context_frames, max(recordings.lengths.values())
+    require(context >= need, f"{context} frames of context: this model looks back on {need}, give at least as many")
+    keys = [key for key, length in recordings.lengths.items() if length >= context + (frames or 3)]
+    require(keys, f"no recording is long enough: the longest has {longest} frames, and {context} of context and "
+            f"{frames or 3} to be generated are wanted: give less of them, or longer recordings")
+    require("results" not in keys, "a recording has the name results, as the table: rename it")
+    return keys, frames or min(recordings.lengths[key] for key in keys) - context
+
+
+def _measured(path, settings):
+    "The PSNR of a recording that was measured before: {row: dB of each frame}; None where it was not."
+    if not path.exists():
+        return None
+    try:
+        found = json.loads(path.read_text())
+        before, quality = dict(found["settings"]), dict(found["psnr"])
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path} is damaged, or no result: delete it, or give another folder") from None
+    for name, value in settings.items():
+        require(before.get(name) == value, f"{path} was measured with {name} {before.get(name)}, now it is {value}: "
+                "give another folder, or the old settings")
+    return quality
+
+
+def _measure(pipeline, recordings, recording, context, frames, sampling_steps, seed, **_):
+    "PSNR of each generated frame, and of the tokenizer alone, in pieces as they are generated."
+    shape, path = pipeline.experiment.pyramid.image_shape, recordings.path(recording, ".frames")
+    rows, quality = read_actions(recordings.path(recording, ".npy"))[:context + frames], ([], [])
+    require(len(rows) == context + frames, f"{recording} has {len(rows)} actions: prepare or record it again")
+    own_seed = int.from_bytes(hashlib.sha256(f"{seed} {recording}".encode()).digest()[:4], "big")
+    given = fit_frames(read_frames(path, 0, context), shape)
+    for made in continue_video(pipeline, given, rows, own_seed, num_inference_steps=sampling_steps, progress=False):
+        done = context + len(quality[0])
+        truth = fit_frames(read_frames(path, done, done + len(made)), shape)
+        drawn = decode_latents(pipeline.tokenizer, encode_frames(pipeline.tokenizer, truth))
+        for known, video in zip(quality, (made, drawn)):
+            known.extend(frame_psnr(video, truth).tolist())
+    return {pipeline.experiment.method: quality[0], "autoencoded": quality[1]}
+

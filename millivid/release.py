@@ -6,9 +6,9 @@
 __all__ = ['ACTION_CHANNELS', 'RELEASE_REPOSITORY', 'RELEASE_DATA', 'RELEASE_FILES', 'pyramid_row_bytes', 'write_pyramid',
            'pyramid_num_frames', 'read_pyramid', 'read_step', 'write_frames', 'read_frames', 'read_array',
            'read_actions', 'write_actions', 'read_index', 'path_in', 'split_videos', 'clip_order', 'keep_settings',
-           'extend_actions', 'LatentVideos', 'Recordings', 'recorded_images', 'release_name', 'release_state_dict',
-           'save_release', 'read_checkpoint', 'load_release_tokenizer', 'load_release_model', 'load_release_pipeline',
-           'release_megabytes', 'download_release']
+           'extend_actions', 'LatentVideos', 'weights_fingerprint', 'Recordings', 'recorded_images', 'release_name',
+           'release_state_dict', 'save_release', 'read_checkpoint', 'load_release_tokenizer', 'load_release_model',
+           'load_release_pipeline', 'release_megabytes', 'download_release']
 
 # %% ../nbs/20_release.ipynb #6edd6c04
 import functools
@@ -193,17 +193,23 @@ def read_step(
 # %% ../nbs/20_release.ipynb #885a1dff
 def write_frames(
     path,
-    frames: np.ndarray,  # uint8 (frames, height, width, 3)
-):
-    "Write pictures as `.frames`: their ends as little-endian uint64, then one PNG each. Raises UserError for others."
-    frames, blobs = np.asarray(frames), []
-    require(frames.ndim == 4 and len(frames) and frames.shape[-1] == 3 and frames.dtype == np.uint8,
-            f"frames {frames.shape} of {frames.dtype}: expected at least one, uint8 (frames, height, width, 3)")
-    for frame in frames:
+    frames,  # uint8 (frames, height, width, 3), or any iterable of frames: one after the other is compressed
+) -> int:
+    """Write pictures as `.frames`: their ends as little-endian uint64, then one PNG each. Returns how many they are.
+
+    Raises UserError for others.
+    """
+    blobs, shape = [], None
+    for frame in map(np.asarray, frames):
+        shape = shape or frame.shape
+        require(frame.ndim == 3 and frame.shape == shape and shape[-1] == 3 and frame.dtype == np.uint8,
+                f"a frame {frame.shape} of {frame.dtype}: expected uint8 (height, width, 3), all of one size")
         Image.fromarray(frame).save(blob := io.BytesIO(), "PNG")
         blobs.append(blob.getvalue())
+    require(blobs, f"no frames for {path}: expected at least one, uint8 (frames, height, width, 3)")
     ends = np.cumsum([len(blob) for blob in blobs]).astype("<u8")
     write_atomically(path, lambda temporary: temporary.write_bytes(ends.tobytes() + b"".join(blobs)))
+    return len(blobs)
 
 
 @functools.lru_cache(2 ** 12)  # a training reads the same files again and again
@@ -437,6 +443,14 @@ class LatentVideos:
         return video, extend_actions(actions, num_frames, seed), real
 
 # %% ../nbs/20_release.ipynb #0805b6de
+def weights_fingerprint(model) -> str:
+    "A short text for the weights of a model: another one where a weight differs."
+    digest = hashlib.sha256()
+    for value in model.state_dict().values():
+        digest.update(value.float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
 class Recordings:
     "Recorded videos: a folder with index.json, and per key <key>.frames (pictures) and <key>.npy (actions)."
 
@@ -463,6 +477,15 @@ class Recordings:
     def path(self, key: str, suffix: str) -> Path:
         "Where a file of a recording is."
         return path_in(self.folder, key + suffix)
+
+    def fingerprint(self, key: str) -> str:
+        "A short text for what a recording holds: another one where a picture or an action changes, wherever it lies."
+        digest = hashlib.sha256()
+        for suffix in (".frames", ".npy"):
+            with open(self.path(key, suffix), "rb") as file:
+                while part := file.read(2 ** 20):
+                    digest.update(part)
+        return digest.hexdigest()[:16]
 
     @property
     def image_shape(self) -> tuple[int, int]:
@@ -496,10 +519,8 @@ class Recordings:
 
         The latents are kept beside the recordings, in a folder of their own for each tokenizer.
         """
-        config, weights = tokenizer.config, hashlib.sha256()
-        for value in tokenizer.state_dict().values():
-            weights.update(value.float().cpu().numpy().tobytes())
-        home, index = self.folder / f"latents_{weights.hexdigest()[:8]}", f"{self.part}.json"
+        config, index = tokenizer.config, f"{self.part}.json"
+        home = self.folder / f"latents_{weights_fingerprint(tokenizer)[:8]}"
         rank, world, _ = processes()  # of `accelerate launch`: they share the work
         for key in tqdm([*self.lengths][rank::world], desc=f"encoding {self.folder.name}", unit="recording",
                         disable=not progress or rank > 0):

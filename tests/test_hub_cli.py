@@ -102,7 +102,8 @@ def message_of(capsys, *arguments):
 
 
 NEEDED = {"train": ("tokenizer", "--out", "out"), "tokenize": (FREEDOOM_VIDEO,), "encode": ("data",),  # what they need
-          "prepare": (FREEDOOM_VIDEO.parent, "--out", "out"), "generate": ("--context", FREEDOOM_VIDEO)}
+          "prepare": (FREEDOOM_VIDEO.parent, "--out", "out"), "generate": ("--context", FREEDOOM_VIDEO),
+          "evaluate": ("--model", "mini-millivid", "--data", "data", "--out", "out")}
 OPTIONS = {name: [each for cases in command.groups for each in dataclasses.fields(next(iter(cases.values())))
                   if each.metadata.get("text") or each.name in TRAINING_TEXTS] for name, command in COMMANDS.items()}
 
@@ -189,8 +190,12 @@ def test_a_tokenizer_for_another_model(tokenizer, tmp_path, capsys, monkeypatch)
 
 
 @pytest.mark.parametrize("arguments, parts", [
-    (("demo", "--episodes", 1), ("episodes", "at least 2")), (("demo", "--frames", 2), ("frames", "at least 3")),
-    (("demo", "--sampling-steps", 1), ("sampling_steps is 1", "at least 2")),
+    (("demo", "--episodes", 1), ("--episodes is 1", "at least 2")),
+    (("demo", "--frames", 2), ("--frames is 2", "at least 3")),
+    (("train", "tokenizer", "--out", "x", "--steps", 0), ("--steps is 0", "at least 1")),
+    (("train", "tokenizer", "--out", "x", "--batch-size", 0), ("--batch-size is 0", "at least 1")),
+    (("train", "tokenizer", "--out", "x", "--patch", 7), ("--patch 7", "--levels 3", "28", "64 x 64", "--size")),
+    (("demo", "--sampling-steps", 1), ("--sampling-steps is 1", "at least 2")),
     (("demo", "--frames", "many"), ("--frames", "'many'")),
     *[(("train", "video", "--out", "x", "--learning-rate", value), ("learning", value, remedy))
       for value, remedy in (("abc", "--help"), ("inf", "above 0"), ("nan", "above 0"), ("-1", "above 0"))],
@@ -211,7 +216,11 @@ def test_a_tokenizer_for_another_model(tokenizer, tmp_path, capsys, monkeypatch)
     (("record", "--episodes", 2, "--out", "walk.mp4"), ("walk.mp4", "folder")),
     (("record", "--episodes", 2, "--crf", 99), ("--crf 99", "without loss")),
     (("demo", "--release", "--episodes", 2), ("--episodes 2", "three")),
-    (("demo", "--baselines"), ("--baselines", "--release"))])
+    (("demo", "--baselines"), ("--baselines", "--release")),
+    (("train", "video", "--out", "x", "--patch", 16), ("--patch 16", "`train tokenizer`", "leave it out")),
+    (("train", "video", "--out", "x", "--data", "y", "--rooms", 9), ("--rooms 9", "painted rooms", "--data")),
+    (("train", "tokenizer", "--out", "x", "--windows", 2, 8), ("--windows 2 8", "`train video`", "leave it out")),
+    (("train", "tokenizer", "--out", "x", "--shift", 2), ("--shift 2", "`train video`"))])
 def test_options_that_cannot_be(arguments, parts, tmp_path, capsys, monkeypatch):
     no_work(monkeypatch)
     monkeypatch.chdir(tmp_path)

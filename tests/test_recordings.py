@@ -1,8 +1,10 @@
 """Videos of one's own: found, checked, prepared, and through all five commands to a generated video."""
 
+import itertools
 import json
 import os
 import shutil
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from millivid.recordings import (
     describe_actions,
     find_videos,
     own_experiment,
+    prepare_video,
     prepare_videos,
     read_action_file,
     source_frames,
@@ -73,6 +76,22 @@ def test_prepared_recordings_hold_frames_and_actions(videos, tmp_path, workers):
     expected = [[n % 3, n, .5, 0, n / 10, 0] for n in range(0, 12, 2)]
     assert torch.allclose(rows, torch.tensor(expected))
     assert describe_actions(data) == {"num_actions": 3, "odometry": True, "pose_wave": 16}
+
+
+def test_preparing_holds_no_video_in_memory(tmp_path):
+    "All frames were stacked before the first was written. Only their PNGs stay: the file begins with their sizes."
+    size, count = (64, 64), 400
+    write_video(tmp_path / "long.mp4", grey(count, size))
+    source = find_videos(tmp_path / "long.mp4")[0]
+    prepare_video(source, tmp_path / "first", size, 1)  # what is loaded once does not count
+    tracemalloc.start()
+    try:
+        assert prepare_video(source, tmp_path / "data", size, 1) == count
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < count * 64 * 64 * 3 / 2
+    assert len(read_frames(tmp_path / "data" / "long.frames")) == count
 
 
 def test_only_what_is_missing_or_older_is_prepared_again(videos, tmp_path):
@@ -182,6 +201,26 @@ def test_what_does_not_fit_is_one_clear_line(videos, break_it, says, tmp_path, c
     assert "Traceback" not in errors and not (tmp_path / "data" / "index.json").exists()
 
 
+@pytest.mark.parametrize("name, key, frames", [("room.mp4", "room", 12), ("park/walk", "walk", 11), (".", "walk", 11)])
+def test_one_video_instead_of_a_folder_of_videos(name, key, frames, videos, tmp_path, monkeypatch, capsys):
+    if name == ".":
+        monkeypatch.chdir(videos / "park" / "walk")
+    given = name if name == "." else str(videos / name)
+    assert main(["prepare", given, "--out", str(tmp_path / "data"), "--size", "16", "16"]) is None
+    assert json.loads((tmp_path / "data" / "index.json").read_text()) == {key: frames}
+    assert f"{3 if key == 'room' else 2} actions, with poses" in capsys.readouterr().out
+    assert read_actions(tmp_path / "data" / f"{key}.npy")[1, 4] != 0  # its table was found
+
+
+def test_what_is_no_video_is_one_clear_line(videos, capsys):
+    for given, out, says in (("room.csv", "data", "room.csv is no video: give a file such as .mp4"),
+                             ("park/walk", "park/walk", "give another folder for recordings")):
+        before = sorted(videos.rglob("*"))
+        assert main(["prepare", str(videos / given), "--out", str(videos / out)]) == 2
+        error = capsys.readouterr().err
+        assert says in error.splitlines()[-1] and sorted(videos.rglob("*")) == before
+
+
 def test_names_that_cannot_be_told_apart(videos):
     np.save(videos / "room.npy", np.zeros(12))
     with pytest.raises(ValueError, match="two files of actions"):
@@ -214,6 +253,18 @@ def test_for_the_mini_tokenizer_they_are_the_mini_models(name):
     from dataclasses import replace
     made = own_experiment(name, MINI_TOKENIZER, num_actions=3, odometry=True)
     assert replace(made, num_inference_steps=4) == MINI_MODELS[name]
+
+
+@pytest.mark.parametrize("levels", [2, 3])
+def test_upscaling_takes_any_tokenizer_of_two_levels_or_more(levels):
+    "With two levels the windows that are tried last were refused, although the first ones fit."
+    from dataclasses import replace
+    tokenizer = replace(MINI_TOKENIZER, pyramid=replace(MINI_TOKENIZER.pyramid, num_levels=levels))
+    long = own_experiment("rollout_upscale", tokenizer)
+    short = own_experiment("rollout_upscale", tokenizer, longest=clip_frames(long) - 1)
+    assert long.num_frames == 8 and short.num_frames == 4
+    with pytest.raises(ValueError, match=f"1 windows, and the tokenizer has {levels} levels"):
+        own_experiment("rollout_upscale", tokenizer, (2,))
 
 
 def test_short_recordings_get_small_windows():
@@ -294,19 +345,155 @@ def test_mistakes_of_generate(change, says, tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "made").exists() or not any((tmp_path / "made").iterdir())
 
 
+@pytest.mark.parametrize("count, rows", [(1, 1), (7, 4), (20, 5)])
+def test_prepare_leaves_a_picture_of_what_it_made(count, rows, tmp_path, capsys, monkeypatch):
+    from millivid import cli
+    for number in range(count):
+        write_video(tmp_path / "videos" / f"{number:02}.mp4", grey(3 + number, (16, 16), first=8 * number))
+    shown, plot = [], cli.plot_frames
+    monkeypatch.setattr("millivid.cli.plot_frames", lambda *given: shown.append(given) or plot(*given))
+    assert main(["prepare", str(tmp_path / "videos"), "--out", str(tmp_path / "data"), "--size", "16", "16"]) is None
+    assert f"Look at {tmp_path / 'data' / 'preview.png'}" in capsys.readouterr().out.splitlines()[-1]
+    frames, titles, columns = shown[0]
+    assert len(frames) == len(titles) == rows * columns and titles[:2] == ["00: 0", "0"]
+    assert [int(frame.mean()) for frame in frames[:columns]] == pytest.approx([0, 0, 8, 8, 8, 8, 16, 16], abs=9)
+    assert np.asarray(Image.open(tmp_path / "data" / "preview.png").convert("RGB")).std() > 10
+
+
+@pytest.mark.parametrize("what", ["tokenizer", "video"])
+def test_a_training_notices_that_its_data_are_others(what, tmp_path, capsys):
+    "It was finished, so the same command said `saved`, and the new recordings were never looked at."
+    videos, data, out = (tmp_path / name for name in ("videos", "data", "out"))
+    few = ["--steps", "2", "--batch-size", "2", "--device", "cpu"]
+
+    def train(*more, data=data):
+        status = main(["train", what, "--data", str(data), "--out", str(out), *few, *more])
+        return status, capsys.readouterr().err
+
+    def prepare(name, first=0):
+        write_video(videos / f"{name}.mp4", grey(60, (32, 32), first))
+        prepare_videos(find_videos(videos), data, (64, 64), progress=False)
+
+    prepare("a")
+    prepare("b")
+    assert train()[0] is None
+    shutil.copytree(data, tmp_path / "moved", copy_function=shutil.copyfile)  # the same data, with other times
+    assert train(data=tmp_path / "moved")[0] is None
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    prepare("c")
+    status, error = train()
+    assert status == 2 and "trained on other data: 3 parts" in error and "give another folder for --out" in error
+    (videos / "c.mp4").unlink()
+    prepare("a", first=3)
+    status, error = train()
+    assert status == 2 and "first 'train a'" in error
+    assert {path: path.read_bytes() for path in before} == before
+    if what == "video":
+        assert main(["train", "tokenizer", "--out", str(tmp_path / "tok"), *few]) is None
+        status, error = train("--tokenizer", str(tmp_path / "tok"), data=tmp_path / "moved")
+        assert status == 2 and "1 parts are new, gone or changed, first 'tokenizer'" in error
+    assert train(data=tmp_path / "moved")[0] is None
+
+
+@pytest.mark.parametrize("below", ["", "below"])
+@pytest.mark.parametrize("command, place", [
+    (("train", "tokenizer", "--data", "data"), "data"), (("train", "video", "--data", "data"), "data"),
+    (("train", "tokenizer"), "data"), (("train", "video", "--data", "data", "--tokenizer", "tok"), "tok"),
+    (("generate", "--context", "images"), "images"), (("generate", "--context", "images"), "data"),
+    (("generate", "--context", "images", "--model", "vid"), "vid"),
+    (("evaluate", "--data", "data", "--model", "vid"), "data"),
+    (("evaluate", "--data", "data", "--model", "vid"), "vid")])
+def test_results_do_not_go_into_what_is_read(command, place, below, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("images", "tok", "vid"):
+        (tmp_path / name).mkdir()
+    write_video("videos/a.mp4", grey(6))
+    prepare_videos(find_videos("videos"), "data", progress=False)
+    before = sorted(tmp_path.rglob("*"))
+    assert main([*command, "--out", str(tmp_path / place / below)]) == 2
+    error = capsys.readouterr().err
+    refused = place not in ("tok", "vid") or not below  # below the weights there is room for a folder
+    assert ("give a folder elsewhere" in error) == refused and (not refused or str(tmp_path / place / below) in error)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("model, files", [("mini-framepack", 1), ("mini-full-resolution", 2)])
+def test_a_finished_video_is_not_made_again_and_another_is_refused(model, files, tmp_path, capsys, monkeypatch):
+    "FramePack generated the same video once more, and wrote a video of another seed over the one that was there."
+    def run(*more):
+        options = {"--model": model, "--context": str(FREEDOOM_VIDEO), "--frames": "6", "--context-frames": "140",
+                   "--actions": str(FREEDOOM_VIDEO.with_suffix(".npy")), "--sampling-steps": "2",
+                   "--out": str(tmp_path)} | dict(zip(more[::2], more[1::2]))
+        return main(["generate", *itertools.chain.from_iterable(options.items())]), capsys.readouterr()
+
+    status, said = run()
+    assert status is None and "6 frames in" in said.out
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert len([path for path in before if path.suffix == ".safetensors"]) == files
+    with monkeypatch.context() as patch:
+        patch.setattr("millivid.rollout.ddim_sample", lambda *_, **__: pytest.fail("it was made again"))
+        status, said = run()
+        assert status is None and "6 frames, all of them made before, in" in said.out
+    for change in (("--seed", "1"), ("--sampling-steps", "3"), ("--context-frames", "139"), ("--frames", "5")):
+        if files == 1 or change[0] != "--frames":  # a stream may be shortened
+            status, said = run(*change)
+            assert status == 2 and "another video" in said.err and "give another folder" in said.err, change
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_every_second_frame_is_shown_half_as_often(tmp_path):
+    assert main(["generate", "--model", "mini-full-resolution", "--context", str(FREEDOOM_VIDEO), "--every", "2",
+                 "--actions", str(FREEDOOM_VIDEO.with_suffix(".npy")), "--context-frames", "20", "--frames", "5",
+                 "--sampling-steps", "2", "--out", str(tmp_path)]) is None
+    video, rate = read_video(tmp_path / "video.mp4")
+    assert len(video) == 25 and rate == pytest.approx(35 / 3 / 2, abs=.01)
+
+
+def test_what_does_not_fit_a_training_names_the_option(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_video("videos/a.mp4", grey(80, (32, 32)))
+    prepare_videos(find_videos("videos"), "data", (64, 64), progress=False)
+    few = ["--data", "data", "--batch-size", "2", "--device", "cpu"]
+
+    def refused(what, *more, steps=2):
+        assert main(["train", what, *few, "--steps", str(steps), *more]) == 2
+        return capsys.readouterr().err.strip().splitlines()[-1]
+
+    for windows, says in (("2 8", "2 windows, and the tokenizer has 3 levels: give 3 numbers"),
+                          ("2 8 64", "makes clips of 138 frames, and the longest recording"),
+                          ("2 3 4", "a multiple of the one before it")):
+        for model in ("millivid", "full_resolution"):
+            if model == "millivid" or "138" not in says:
+                message = refused("video", "--out", "vid", "--model", model, "--windows", *windows.split())
+                assert f"--windows {windows}" in message and says in message
+    assert not (tmp_path / "vid").exists()
+    assert main(["train", "tokenizer", *few, "--steps", "2", "--levels", "1", "--out", "flat"]) is None
+    message = refused("video", "--out", "vid", "--model", "rollout_upscale", "--tokenizer", "flat")
+    assert "--model rollout_upscale needs a tokenizer of two levels or more, and this one has 1" in message
+    message = refused("tokenizer", "--levels", "1", "--out", "flat", steps=1)
+    assert "with --steps 2, not 1: give another folder, or --steps 2 or more" in message
+
+
 def test_generate_without_actions(tmp_path, capsys):
     "A model of one action needs none, but it has to be told how much."
-    write_video(tmp_path / "videos" / "a.mp4", grey(60, (32, 32)))
+    write_video(tmp_path / "videos" / "a.mp4", grey(60, (32, 32)), rate=25)
     prepare_videos(find_videos(tmp_path / "videos"), tmp_path / "data", (64, 64), progress=False)
     few = ["--steps", "2", "--batch-size", "2", "--device", "cpu"]
     assert main(["train", "video", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "vid"), *few]) is None
     said = capsys.readouterr().err
     assert "has one recording" in said and "are cropped" not in said
+    assert "without --tokenizer: mini-tokenizer" in said and "`millivid train tokenizer" in said
     assert main(["encode", str(tmp_path / "videos")]) == 2 and "millivid prepare" in capsys.readouterr().err
     command = ["generate", "--model", str(tmp_path / "vid"), "--context", str(tmp_path / "videos" / "a.mp4"),
                "--sampling-steps", "2", "--out", str(tmp_path / "made")]
     assert main(command) == 2 and "Give --frames" in capsys.readouterr().err
     assert main([*command, "--frames", "5"]) is None
-    assert len(read_video(tmp_path / "made" / "video.mp4")[0]) == 65
+    video, rate = read_video(tmp_path / "made" / "video.mp4")
+    assert len(video) == 65 and rate == 25  # that of the context
+    assert main([*command, "--frames", "5", "--rate", "7.5"]) is None
+    assert read_video(tmp_path / "made" / "video.mp4")[1] == 7.5
+    for rate in ("0", "inf", "nan"):
+        assert main([*command, "--frames", "5", "--rate", rate]) == 2
+        assert f"--rate {float(rate)}: give frames per second" in capsys.readouterr().err
     index = json.loads((tmp_path / "data" / "index.json").read_text())
     assert index == {"a": 60}

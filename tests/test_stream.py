@@ -106,7 +106,8 @@ def test_an_interrupted_stream_goes_on_with_the_same_frames(pipeline, given, cou
     assert len(files_below(tmp_path)) == 10
 
 
-@pytest.mark.parametrize("change", ["seed", "frames", "actions", "noise levels", "weights", "schedule"])
+@pytest.mark.parametrize("change", ["seed", "frames", "count", "actions", "noise levels", "weights",
+                                    "schedule"])
 def test_the_folder_of_another_video_is_refused(pipeline, given, change, tmp_path):
     frames, actions = given
     [*pipeline.stream(frames, actions, folder=tmp_path, progress=False)]
@@ -115,6 +116,8 @@ def test_the_folder_of_another_video_is_refused(pipeline, given, change, tmp_pat
         settings["seed"] = 1
     elif change == "frames":
         frames = frames[::-1]
+    elif change == "count":  # its chunks would lie between the others
+        frames = frames[:19]
     elif change == "actions":
         actions = np.where(np.arange(60) == 30, (actions + 1) % 3, actions)
     elif change == "noise levels":
