@@ -126,8 +126,9 @@ def test_the_core_fits_on_a_few_pages():
     # lesson on videos of one's own, 60;
     # 4,700 before a row looked its context up by pose, 35 lines, and the table said what each row costs, 25; 4,770
     # before folders of videos became recordings, 245, with three commands, 155, videos were streamed, 80, processes
-    # trained together, 80, and three rows took MilliVid and upscaling apart, 20
-    assert sum(sizes.values()) <= 5_390 and taught_with <= 2_010, (sizes, taught_with)
+    # trained together, 80, and three rows took MilliVid and upscaling apart, 20; 5,390 before checkpoints, results of
+    # `reproduce` and arrays were looked at before they are used, 75
+    assert sum(sizes.values()) <= 5_470 and taught_with <= 2_010, (sizes, taught_with)
 
 
 @pytest.mark.parametrize("module", MODULES)
