@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -91,7 +92,8 @@ def disk_errors(path):
     except Exception as error:  # libraries wrap the system's error into their own kinds
         words, code = str(error).lower(), getattr(error, "errno", None)
         full = code in (errno.ENOSPC, errno.EDQUOT) or "no space left" in words or "storagefull" in words
-        ours = full or isinstance(error, OSError) or "file write failed" in words
+        theirs = ("file write failed", "iostream error", "unexpected pos", "i/o error")  # of PyTorch and safetensors
+        ours = full or isinstance(error, OSError) or any(part in words for part in theirs)
         if not ours or isinstance(error, UserError):
             raise
         reason = "No space left on device" if full else getattr(error, "strerror", None) or first_line(error)
@@ -121,7 +123,8 @@ def choose_device(name: str = "auto") -> torch.device:
 def processes() -> tuple[int, int, torch.device | None]:
     """The processes that `accelerate launch` or `torchrun` started together: number of this one, how many, its device.
 
-    (0, 1, None) for a process of its own. Raises UserError where accelerate is missing.
+    (0, 1, None) for a process of its own. Raises UserError where accelerate is missing, or where there are fewer GPUs
+    than processes.
     """
     world = int(os.environ.get("WORLD_SIZE") or 1)
     if world == 1:
@@ -132,7 +135,11 @@ def processes() -> tuple[int, int, torch.device | None]:
         from accelerate import PartialState
     except ImportError:
         raise UserError("several processes work together by accelerate: pip install 'millivid[train]'") from None
-    state = PartialState(cpu=not torch.cuda.is_available())  # the first call connects them
+    gpus, here = torch.cuda.device_count() if torch.cuda.is_available() else 0, os.environ.get("LOCAL_WORLD_SIZE", 1)
+    require(not gpus or int(here) <= gpus, f"{here} processes were started here, and PyTorch sees {gpus} GPUs: start "
+            "one for each GPU, or set CUDA_VISIBLE_DEVICES to nothing to use the CPU")
+    # the first call connects them; one may wait long for another that encodes longer recordings
+    state = PartialState(cpu=not gpus, timeout=timedelta(hours=2))
     require(state.num_processes == world, f"{world} processes were started, and {state.num_processes} are connected: "
             "start them by `accelerate launch` or `torchrun`")
     return state.process_index, world, state.device
@@ -148,6 +155,8 @@ def lock_folder(folder):
         raise UserError(f"{folder} is a file, or lies below one: give a folder") from None
     except Timeout:
         raise UserError(f"another process works in {folder}: wait for it, or give another folder") from None
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written to ({error.strerror}): allow it, or give another folder") from None
     with lock:
         yield
 

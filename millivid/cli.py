@@ -32,8 +32,8 @@ import torch
 from tqdm.auto import tqdm
 
 from .actions import action_rows
-from .basics import MissingFileError, UserError, choose_device, first_line, out_of_memory, processes
-from .basics import require, write_atomically, write_json
+from .basics import MissingFileError, UserError, choose_device, first_line, lock_folder, out_of_memory
+from .basics import processes, require, write_atomically, write_json
 from .data import iterate_video, video_rate, write_video
 from .evaluation import compare, format_table, frame_psnr, horizons, psnr_table
 from .experiments.cost import measure_full_size
@@ -476,8 +476,10 @@ def _record_data(options, out):
     require(not out.suffix, f"--out {out} looks like a file: {options.episodes} episodes need a folder, such as "
             f"{out.with_suffix('')}")
     _check_folder(out)
-    index = record_episodes(out, range(options.seed, options.seed + options.episodes), options.frames, options.context,
-                            options.level, options.frames_per_action, options.size, options.workers)
+    seeds = range(options.seed, options.seed + options.episodes)
+    with lock_folder(out):
+        index = record_episodes(out, seeds, options.frames, options.context, options.level, options.frames_per_action,
+                                options.size, options.workers)
     print(f"{len(index)} episodes, {sum(index.values())} frames, in {out}: pictures as .frames, action and pose as "
           f".npy, {out}/index.json")
 
@@ -594,7 +596,8 @@ def command_generate(options: GenerateOptions):
                 shown[number] = frame
             yield frame.repeat(scale, axis=0).repeat(scale, axis=1)
 
-    write_video(out / "video.mp4", frames(), rate)
+    with lock_folder(out):
+        write_video(out / "video.mp4", frames(), rate)
     titles = [f"+{number}" if number else "last given" for number in shown]
     _save(out / "filmstrip.png", plot_frames([*shown.values()], titles, columns=min(len(shown), 8), size=1.8))
     again = ", all of them made before," if before == _kept(out) else ""

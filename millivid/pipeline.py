@@ -30,6 +30,7 @@ import millivid
 from .actions import action_rows
 from .basics import MissingFileError, UserError, choose_device, disk_errors, first_line, require
 from .basics import write_atomically
+from .diffusion import check_sampling
 from .layers import TRANSFORMER_SIZES
 from .pyramid import PyramidConfig
 from .rollout import VideoNoise, check_video, generate, generate_framepack, padded_video, stream
@@ -126,9 +127,7 @@ def check_experiment(experiment):
             "give both the same number")
     require(method != "framepack" or experiment.guidance_scale == 1,
             f"guidance_scale {experiment.guidance_scale} with method 'framepack': that model has none, use 1")
-    require(experiment.num_inference_steps >= 2,
-            f"num_inference_steps is {experiment.num_inference_steps}: sampling needs at least 2 noise levels")
-    require(0 <= experiment.guidance_scale < math.inf, f"guidance_scale is {experiment.guidance_scale}: give 0 or more")
+    check_sampling(experiment.num_inference_steps, experiment.guidance_scale)
     experiment.schedule()  # says what is wrong with its windows
 
 # %% ../nbs/08_rollout.ipynb #29009a70
@@ -359,6 +358,7 @@ class Pipeline:
         context = encode_frames(self.tokenizer, frames[-schedule.context_frames:])[None]
         scale = experiment.guidance_scale if guidance_scale is None else guidance_scale
         steps = experiment.num_inference_steps if num_inference_steps is None else num_inference_steps
+        check_sampling(steps, scale)
         settings = {"num_inference_steps": int(steps), "guidance_scale": float(scale)}
         with tqdm(total=len(rows) - given, desc=schedule.name, unit="frame", disable=not progress) as bar:
             for made in latent_chunks(self, context, rows, given, schedule, seed, folder, settings):

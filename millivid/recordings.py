@@ -25,7 +25,8 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm.auto import tqdm
 
-from .basics import MissingFileError, UserError, first_line, processes, require, write_json
+from .basics import MissingFileError, UserError, first_line, lock_folder, processes, require
+from .basics import write_json
 from .data import fit_frames, iterate_video, open_video
 from .evaluation import frame_psnr, horizons
 from .layers import TRANSFORMER_SIZES
@@ -283,7 +284,8 @@ def prepare_videos(
 ) -> dict[str, int]:
     """Make recordings of videos, those alone that are not there yet. Returns the index, {key: frames}.
 
-    Raises UserError for a folder with other settings or data, and for a video that turns out to be damaged.
+    Raises UserError for a folder with other settings or data, or where another process works, and for a video that
+    turns out to be damaged.
     """
     folder = Path(folder)
     require(every >= 1 and len(image_shape) == 2 and min(image_shape) >= 1,
@@ -291,14 +293,14 @@ def prepare_videos(
     inside = [source.video for source in sources if folder.resolve() in (source.video.resolve(),
                                                                          *source.video.resolve().parents)]
     require(not inside, f"{folder} holds videos, such as {inside and inside[0]}: give another folder for recordings")
-    keep_settings(folder, {"image_shape": list(image_shape), "every": every})
-    missing = [source for source in sources if not _is_prepared(source, folder)]
-    jobs = [(source, folder, image_shape, every) for source in missing]
-    for _ in _in_parallel(prepare_video, jobs, workers, "preparing", progress):
-        pass
-    index = {source.key: len(read_actions(path_in(folder, f"{source.key}.npy"))) for source in sources}
-    write_json(folder / "index.json", index)
-    return index
+    with lock_folder(folder):
+        keep_settings(folder, {"image_shape": list(image_shape), "every": every})
+        missing = [source for source in sources if not _is_prepared(source, folder)]
+        jobs = [(source, folder, image_shape, every) for source in missing]
+        _in_parallel(prepare_video, jobs, workers, "preparing", progress)
+        index = {source.key: len(read_actions(path_in(folder, f"{source.key}.npy"))) for source in sources}
+        write_json(folder / "index.json", index)
+        return index
 
 # %% ../nbs/16_own_videos.ipynb #ownexperiment
 def describe_actions(recordings: Recordings) -> dict:

@@ -7,13 +7,14 @@ __all__ = ['MINI_TOKENIZER_TRAINING', 'MINI_VIDEO_TRAINING', 'PAPER_TRAINING', '
            'check_training_config', 'orthogonalise', 'Optimizers', 'step_generator', 'Batches', 'train', 'batch_loader',
            'add_gradients', 'average', 'check_agreement', 'tokenizer_batch', 'train_tokenizer', 'draw_noise',
            'video_loss', 'video_batch', 'video_task', 'train_video', 'Muon', 'framepack_loss', 'framepack_batch',
-           'check_finite', 'training_folder', 'stop_between_steps', 'save_checkpoint', 'resume', 'read_checkpoint',
-           'check_settings', 'keep_experiment']
+           'check_finite', 'training_folder', 'stop_between_steps', 'save_checkpoint', 'resume', 'check_optimizers',
+           'read_checkpoint', 'check_settings', 'keep_experiment']
 
 # %% ../nbs/10_training.ipynb #1e2a0921
 import contextlib
 import io
 import itertools
+import json
 import math
 import signal
 import threading
@@ -72,10 +73,12 @@ def check_training_config(config: TrainingConfig):
     least = dict(steps=1, batch_size=1, micro_batches=1, evaluate_every=1, checkpoint_every=1, warmup_steps=0,
                  num_workers=0, seed=0)
     for name, value in asdict(config).items():
-        number = type(value) in (int, float) and math.isfinite(value)
+        number = type(value) in (int, float) and abs(value) < 1e30
         if name in least:
             require(type(value) is int and least[name] <= value < 2 ** 32,
                     f"{name} is {value!r}: give a whole number of at least {least[name]}, and less than 2**32")
+        elif name == "autocast":
+            require(type(value) is bool, f"autocast is {value!r}: give True or False")
         elif name in ("learning_rate", "clip_norm", "shift"):
             require(number and value > 0, f"{name} is {value!r}: give a number above 0")
         elif name in ("weight_decay", "decay_fraction"):
@@ -131,7 +134,8 @@ class Optimizers:
     def load_state_dict(self, state, step: int):
         "Go on where `state_dict` was taken, after `step` steps."
         for name, optimizer in self.parts.items():
-            optimizer.load_state_dict(state[name])
+            own = optimizer.state_dict()["param_groups"]  # its settings are those of the present training
+            optimizer.load_state_dict({"state": state[name]["state"], "param_groups": own})
         self.set_step(step)
 
 # %% ../nbs/10_training.ipynb #c9f02829
@@ -440,15 +444,27 @@ def resume(folder, model, optimizers: Optimizers, config: TrainingConfig) -> tup
         return {"config": asdict(config), "loss": [], "held_out": []}, 0
     state = read_checkpoint(path, next(model.parameters()).device)
     check_settings(path, state, config)
-    sizes = [{name: getattr(value, "shape", None) for name, value in weights.items()}
-             for weights in (model.state_dict(), state["model"])]
-    require(sizes[0] == sizes[1], f"{path} holds the weights of another model: give another folder, or delete it")
+    kinds = [{name: [getattr(value, part, None) for part in ("shape", "dtype", "layout", "is_meta")]
+              for name, value in weights.items()} for weights in (model.state_dict(), state["model"])]
+    require(kinds[0] == kinds[1], f"{path} holds the weights of another model: give another folder, or delete it")
     try:
+        check_optimizers(optimizers, state["optimizer"])
         optimizers.load_state_dict(state["optimizer"], state["step"])
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (LookupError, TypeError, ValueError, AttributeError):
         raise UserError(f"{path} is damaged: delete it to begin anew, or put a copy there") from None
     model.load_state_dict(state["model"])  # last, so that a refusal changes nothing
     return state["history"] | {"config": asdict(config)}, state["step"]
+
+
+def check_optimizers(optimizers: Optimizers, state: dict):
+    "Raises an error, no matter which, where the state of optimizers cannot be that of these."
+    names = {"muon": {"momentum_buffer"}, "adamw": {"step", "exp_avg", "exp_avg_sq"}}
+    for part, optimizer in optimizers.parts.items():
+        weights = optimizer.param_groups[0]["params"]
+        for number, values in state[part]["state"].items():
+            shapes = {name: weights[number].shape if name != "step" else () for name in names[part]}
+            require({name: value.shape for name, value in values.items()} == shapes
+                    and all(value.is_floating_point() for value in values.values()), "another shape")
 
 
 def read_checkpoint(path, device) -> dict:
@@ -465,8 +481,15 @@ def read_checkpoint(path, device) -> dict:
             raise
         raise UserError(broken) from None
     kinds = {"model": dict, "optimizer": dict, "history": dict, "step": int}
-    require(isinstance(state, dict) and all(isinstance(state.get(name), kind) for name, kind in kinds.items())
-            and {"config", "loss", "held_out"} <= state["history"].keys(), broken)
+    require(isinstance(state, dict) and all(isinstance(state.get(name), kind) for name, kind in kinds.items()), broken)
+    try:
+        history = json.loads(json.dumps(state["history"]))  # no tensors
+        TrainingConfig(**{name: history["config"].get(name, usual) for name, usual in asdict(TrainingConfig()).items()})
+        good = all(type(error) is float for error in history["loss"]) and len(history["loss"]) == state["step"]
+        good = good and all(type(row["step"]) is int for row in history["held_out"])
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
+        good = False
+    require(good, broken)
     return state
 
 

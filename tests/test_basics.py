@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors import SafetensorError
-from tiny import assert_says, files_below
+from safetensors.torch import save_file
+from tiny import assert_says, files_below, full_disk
 
 from millivid.basics import MissingFileError, UserError, choose_device, disk_errors, first_line, lock_folder
 from millivid.basics import out_of_memory, worker_pool, write_atomically, write_json
@@ -66,6 +67,9 @@ def failing_write(error):
     (SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"), "no space left"),
     (SafetensorError("Error while serializing: IoError(Os { code: 28, kind: StorageFull })"), "no space left"),
     (RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed\nand more"), "failed writing"),
+    (RuntimeError("basic_ios::clear: iostream error"), "iostream error"),  # a disk that is full from the first byte on
+    (RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0."), "unexpected pos"),
+    (SafetensorError("Error while serializing: I/O error: File too large (os error 27)"), "file too large"),
     (PermissionError(errno.EACCES, "Permission denied"), "permission denied"),
     (OSError("without a number\nand more"), "without a number")], ids=first_line)
 def test_a_disk_that_takes_no_more_is_one_line_and_the_old_file_stays(error, reason, tmp_path):
@@ -105,6 +109,22 @@ def test_json_comes_back_and_what_is_none_leaves_the_old_file(indent, tmp_path):
     with pytest.raises(TypeError):
         write_json(path, {"a": object()})
     assert json.loads(path.read_text()) == value and files_below(tmp_path) == ["new/file.json"]
+
+
+@pytest.mark.parametrize("limit", [10, 3_000])
+def test_a_disk_that_is_really_full(limit, tmp_path):
+    "Files can grow to a few bytes only: what the system, PyTorch and safetensors then say is one line."
+    array = torch.rand(10_000)
+    ways = {"a": lambda path: torch.save({"array": array}, path), "b": lambda path: save_file({"array": array}, path),
+            "c": lambda path: path.write_bytes(array.numpy().tobytes())}
+    before = {}
+    for name, write in ways.items():
+        write_atomically(tmp_path / name, lambda path: path.write_text(name))
+        before[name] = name
+        with full_disk(limit), pytest.raises(UserError) as error:
+            write_atomically(tmp_path / name, write)
+        assert_says(error.value, tmp_path / name, "free some space", "unchanged")
+    assert {name: (tmp_path / name).read_text() for name in files_below(tmp_path)} == before
 
 
 # ---- devices ---------------------------------------------------------------------------------------------------------
@@ -157,6 +177,17 @@ def test_a_file_is_no_folder_to_keep(below, tmp_path):
         pass
     assert_says(error.value, path / below, "is a file", "give a folder")
     assert path.read_text() == "mine" and files_below(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EROFS, "Read-only file system"),
+                                   PermissionError(errno.EACCES, "Permission denied")], ids=first_line)
+def test_a_folder_that_is_read_only(error, tmp_path, monkeypatch):
+    def acquire(*_, **__):
+        raise error
+    monkeypatch.setattr("millivid.basics.FileLock.acquire", acquire)
+    with pytest.raises(UserError) as found, lock_folder(tmp_path):
+        pass
+    assert_says(found.value, tmp_path, error.strerror, "give another folder")
 
 
 # ---- processes -------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import save_file
 from tiny import PYRAMID, TRANSFORMER, assert_says, files_below, random_video, randomised
 
@@ -334,6 +335,23 @@ def test_a_file_that_is_no_cache_is_not_overwritten(eye, tmp_path):
             RoomWalks(eye, [3], WORLD, tmp_path / name, progress=False)
         assert_says(error.value, name, "another file")
     assert (tmp_path / "mine.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("change", [
+    lambda latents: latents[:, :3], lambda latents: latents[:0], lambda latents: latents.flatten(),
+    lambda latents: latents.int(), lambda latents: latents[..., :2]])
+def test_a_cache_of_another_shape_is_refused(change, eye, tmp_path):
+    "Also where it says that it was made of these rooms."
+    cache = tmp_path / "rooms.safetensors"
+    latents = RoomWalks(eye, [3], WORLD, cache, progress=False).latents
+    with safe_open(cache, "pt") as file:
+        about = file.metadata()
+    save_file({"latents": change(latents).contiguous()}, cache, about)
+    before = cache.read_bytes()
+    with pytest.raises(UserError) as error:
+        RoomWalks(eye, [3], WORLD, cache, progress=False)
+    assert_says(error.value, cache, "damaged", "another file", "delete")
+    assert cache.read_bytes() == before
 
 
 def test_rooms_may_be_given_by_an_iterator(eye, walks):

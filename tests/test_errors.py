@@ -100,6 +100,19 @@ def test_what_does_not_belong_together_is_not_generated(pipeline, change, parts)
     refused(lambda: pipeline.generate(**settings), *parts)
 
 
+@pytest.mark.parametrize("wrong, parts", [
+    *(({"guidance_scale": scale}, ("guidance_scale is", "0 to 1,000")) for scale in
+      (10 ** 30, 10 ** 400, 1e30, float("nan"), float("inf"), -1, "2", [2.])),
+    *(({"num_inference_steps": steps}, ("num_inference_steps is", "whole number of at least 2")) for steps in
+      (2.5, "3", [4], float("nan")))])
+def test_settings_of_a_sampler_that_are_none(wrong, parts, video_model, tokenizer):
+    pipeline = Pipeline(video_model, Experiment("millivid", PYRAMID, video_model.config, (1, 2, 4), 16), tokenizer)
+    latents, actions = random_video(1, 30)
+    refused(lambda: pipeline.generate(latents, actions, 24, 26, progress=False, **wrong), *parts)
+    frames = np.zeros((24, 16, 16, 3), np.uint8)
+    refused(lambda: next(pipeline.stream(frames, actions[0], progress=False, **wrong)), *parts)
+
+
 def test_the_inner_functions_check_the_same(video_model, framepack_model, schedule):
     latents, actions = random_video(2, 30)
     for change, parts in ((dict(end=24), ("end 24",)), (dict(seeds=[3]), ("[3]",)),
@@ -168,6 +181,7 @@ def test_an_experiment_that_cannot_be_read(saved, text):
     {"frames_per_level": "abc"}, {"frames_per_level": ["all"]}, {"frames_per_level": [1.0, 2.0, 4.0]},
     {"frames_per_level": [3, 8, 32]}, {"frames_per_level": []}, {"extra_budget": -5}, {"guidance_scale": "2"},
     {"guidance_scale": None}, {"guidance_scale": float("nan")}, {"guidance_scale": -1},
+    {"guidance_scale": 10 ** 30}, {"guidance_scale": 10 ** 400}, {"guidance_scale": 1e30}, {"num_inference_steps": 2.5},
     {"method": "own", "text": "abc"}, {"method": "upscale", "num_frames": 3}, {"num_inference_steps": "4"}])
 def test_an_experiment_that_cannot_be_rolled_out(tmp_path, wrong):
     Pipeline.from_pretrained("mini-millivid").save_pretrained(tmp_path)

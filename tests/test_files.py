@@ -229,12 +229,51 @@ def test_a_pyramid_of_another_tokenizer(stored, pyramid, channels):
 
 @pytest.mark.parametrize("levels, frames", [
     ((0, 4), (0, 7)), ((-1, 3), (0, 7)), ((1, 1), (0, 7)), ((3, None), (0, 7)), ((2, 1), (0, 7)),
-    ((0, 3), (0, 8)), ((0, 3), (-1, 7)), ((0, 3), (4, 4)), ((0, 3), (7, None)), ((0, 3), (5, 2))])
+    ((0, 3), (0, 8)), ((0, 3), (-1, 7)), ((0, 3), (4, 4)), ((0, 3), (7, None)), ((0, 3), (5, 2)),
+    ((0, 3), (0., 7.)), ((0, 3), ("0", 7)), ((0, 3), (None, 7)), ((0, 3), (0, float("nan")))])
 def test_levels_or_frames_that_a_pyramid_does_not_have(stored, levels, frames):
     with pytest.raises(ValueError) as error:
         read_pyramid(stored[0], PYRAMID, 4, levels, frames)
     asked, there = (frames, "[0, 7)") if levels == (0, 3) else (levels, "[0, 3)")
     assert_says(error.value, stored[0], f"[{asked[0]}, ", there)
+
+
+@pytest.mark.parametrize("part", [3, None, (0,), (0, 1, 2), "01", 1.5])
+def test_ranges_that_are_no_pairs(stored, part):
+    for name, there in (("levels", 3), ("frames", 7)):
+        with pytest.raises(UserError) as error:
+            read_pyramid(stored[0], PYRAMID, 4, **{name: part})
+        assert_says(error.value, stored[0], f"it has {name} [0, {there})")
+
+
+NO_NUMBERS = {"rows of several lengths": [[1], [1, 2]], "text": "abc", "nothing": None,
+              "words": np.full((3, 6), "left"), "complex": torch.zeros(3, 6, dtype=torch.complex64),
+              "sparse": torch.zeros(3, 6).to_sparse()}
+
+
+@pytest.mark.parametrize("name", NO_NUMBERS)
+def test_what_is_no_array_of_numbers_is_not_written(name, tmp_path):
+    latents, actions = tiny_video(3)
+    for write, what in ((lambda path: write_frames(path, NO_NUMBERS[name]), "frames"),
+                        (lambda path: write_actions(path, NO_NUMBERS[name]), "actions"),
+                        (lambda path: write_pyramid(path, NO_NUMBERS[name], actions, PYRAMID), "latents"),
+                        (lambda path: write_pyramid(path, latents, NO_NUMBERS[name], PYRAMID), "actions")):
+        with pytest.raises(UserError) as error:
+            write(tmp_path / "file")
+        assert_says(error.value, f"{what} are no numbers", type(NO_NUMBERS[name]).__name__, "tensor or an array")
+    assert files_below(tmp_path) == []
+
+
+@pytest.mark.parametrize("change", [lambda part: part.tolist(), lambda part: part.numpy(), lambda part: part.bfloat16(),
+                                    lambda part: part.clone().requires_grad_()])
+def test_numbers_may_be_tensors_arrays_and_lists(change, stored, tmp_path):
+    _, latents, actions = stored
+    write_pyramid(tmp_path / "other.pyramid", change(latents), change(actions), PYRAMID)
+    write_actions(tmp_path / "a.npy", change(actions))
+    wanted = actions.bfloat16().float() if getattr(change(actions), "dtype", None) == torch.bfloat16 else actions
+    known, rows = read_pyramid(tmp_path / "other.pyramid", PYRAMID, 4)
+    assert torch.equal(known.float(), latents) and torch.equal(rows, wanted)
+    assert torch.equal(read_actions(tmp_path / "a.npy"), wanted)
 
 
 WRONG_SHAPES = {
@@ -360,6 +399,32 @@ def test_frames_of_several_sizes_are_refused(tmp_path):
     assert_says(error.value, path, "one size", "again")
 
 
+def test_a_picture_that_would_fill_the_memory(tmp_path):
+    "A file of a few kilobytes: 36 million pixels, which Pillow would take without a word."
+    path = tmp_path / "a.frames"
+    write_pictures(path, [Image.new("1", (6_000, 6_000))])
+    assert path.stat().st_size < 10_000
+    with pytest.raises(UserError) as error:
+        read_frames(path)
+    assert_says(error.value, path, "6000 x 6000 pixels", "again")
+
+
+@pytest.mark.parametrize("frames", [
+    torch.zeros(2, 8, 8, 3), np.zeros((2, 8, 8, 3)), np.zeros(5, np.uint8), np.zeros((2, 0, 8, 3), np.uint8), [],
+    np.zeros((2, 8, 8, 4), np.uint8)])
+def test_pictures_that_cannot_be_written(frames, tmp_path):
+    with pytest.raises(UserError) as error:
+        write_frames(tmp_path / "a.frames", frames)
+    assert_says(error.value, tuple(np.shape(frames)), "uint8 (frames, height, width, 3)")
+    assert files_below(tmp_path) == []
+
+
+def test_pictures_are_written_from_tensors_as_from_arrays(tmp_path):
+    frames = random_pictures(3)
+    write_frames(tmp_path / "a.frames", torch.from_numpy(frames))
+    np.testing.assert_array_equal(read_frames(tmp_path / "a.frames"), frames)
+
+
 def test_pictures_with_other_channels_become_rgb(tmp_path):
     colours = {"L": 70, "LA": (70, 10), "RGB": (70, 70, 70), "RGBA": (70, 70, 70, 10)}
     write_pictures(tmp_path / "a.frames", [Image.new(mode, (5, 4), colour) for mode, colour in colours.items()])
@@ -374,7 +439,8 @@ def test_frames_that_are_no_pictures(tmp_path):
     assert_says(error.value, path, "pictures", "again")
 
 
-@pytest.mark.parametrize("start, end", [(0, 4), (-1, 2), (3, None), (1, 1), (2, 1)])
+@pytest.mark.parametrize("start, end", [(0, 4), (-1, 2), (3, None), (1, 1), (2, 1), (0., 2), (0, 2.), ("0", 2),
+                                        (None, 2)])
 def test_frames_that_are_not_in_the_file(tmp_path, start, end):
     write_frames(tmp_path / "a.frames", random_pictures(3))
     with pytest.raises(ValueError) as error:
@@ -443,7 +509,14 @@ def save_archive(path):
         np.savez(file, actions=np.zeros((4, 6)))
 
 
+def save_header(shape):
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}\n".encode()
+    return lambda path: path.write_bytes(b"\x93NUMPY\1\0" + struct.pack("<H", len(header)) + header + bytes(24))
+
+
 @pytest.mark.parametrize("make", [
+    pytest.param(save_header("(True, 6)"), id="a shape of no number"),
+    pytest.param(save_header("(1., 6)"), id="a shape of fractions"),
     pytest.param(save_array(np.zeros((4, 5))), id="five columns"),
     pytest.param(save_array(np.zeros(6)), id="one axis"),
     pytest.param(save_array(np.zeros((2, 4, 6))), id="three axes"),

@@ -1,11 +1,14 @@
 "Saving, loading and the commands: what a user finds afterwards."
 
 import dataclasses
+import errno
 import importlib.metadata
 import json
 import math
+import os
 import re
 import shutil
+import tempfile
 
 import numpy as np
 import pytest
@@ -169,6 +172,21 @@ def test_a_file_where_a_folder_is_needed(command, option, name, tmp_path, capsys
     (tmp_path / "file").write_text("mine")
     assert_says(message_of(capsys, *command, option, tmp_path / name), option, tmp_path / name, "give another")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("name", ["train", "prepare", "generate", "reproduce"])
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+def test_a_folder_that_cannot_be_written_to(name, number, tmp_path, capsys, monkeypatch):
+    "Said before the work begins; `encode` writes beside the recordings, and says it at the first one."
+    def file(*_, **__):
+        raise OSError(number, os.strerror(number))
+    no_work(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "TemporaryFile", file)
+    options = [part for part in NEEDED.get(name, ()) if part not in ("--out", "out")]
+    message = message_of(capsys, name, *options, "--out", "out")
+    assert_says(message, "--out: out", os.strerror(number), "give another one")
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("command, option", [(("record",), "--out"), (("train", "video", "--out", "new"), "--cache")])

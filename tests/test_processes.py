@@ -4,10 +4,12 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny import assert_says
 
 from millivid.basics import UserError, processes
 from millivid.release import Recordings
@@ -30,11 +32,13 @@ config = TrainingConfig(steps=int(sys.argv[2]), batch_size=2, micro_batches=2, w
 train_video(MINI_EXPERIMENTS["millivid"], walks, walks, config, sys.argv[1], progress=False)
 """
 ENCODING = """
-import sys
+import sys, torch
 from millivid.pipeline import load_tokenizer
 from millivid.release import Recordings
 clips = Recordings(sys.argv[1]).encode(load_tokenizer(), progress=False)
-print("clips {}\\n".format(len(clips.videos)), end="", flush=True)
+group = torch.distributed.distributed_c10d._get_default_group()
+patience = group._get_backend(torch.device("cpu")).options._timeout
+print("clips {}, patience {}\\n".format(len(clips.videos), patience), end="", flush=True)
 """
 
 
@@ -80,7 +84,8 @@ def test_two_processes_share_the_recordings(tmp_path):
         write_frames(tmp_path / "data" / f"{number}.frames", pictures)
         write_actions(tmp_path / "data" / f"{number}.npy", torch.zeros(3, 6))
     (tmp_path / "data" / "index.json").write_text(json.dumps({str(number): 3 for number in range(5)}))
-    assert run(LAUNCH, ENCODING, tmp_path / "data", folder=tmp_path).count("clips 5") == 2
+    said = run(LAUNCH, ENCODING, tmp_path / "data", folder=tmp_path)
+    assert said.count("clips 5, patience 2:00:00") == 2  # one may have the long recordings, and the other waits
     made = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "data").rglob("*.pyramid")}
     assert len(made) == 5
     clips = Recordings(tmp_path / "data").encode(load_tokenizer(), progress=False)  # nothing is made again
@@ -139,3 +144,26 @@ def test_one_process_needs_no_accelerate(monkeypatch):
     monkeypatch.setenv("MASTER_ADDR", "localhost")
     with pytest.raises(UserError, match="millivid\\[train\\]"):
         processes()
+
+
+@pytest.mark.parametrize("gpus, here, cpu", [(1, 2, None), (3, 4, None), (2, 2, False), (4, 2, False), (0, 2, True)])
+def test_as_many_gpus_as_processes_are_needed(gpus, here, cpu, monkeypatch):
+    "Before anything is connected: a process without a GPU of its own fails much later, and the others wait for it."
+    made = []
+
+    def state(**settings):
+        made.append(settings)
+        return SimpleNamespace(num_processes=4, process_index=3, device="here")
+
+    monkeypatch.setitem(sys.modules, "accelerate", SimpleNamespace(PartialState=state))
+    for name, value in {"WORLD_SIZE": 4, "LOCAL_WORLD_SIZE": here, "MASTER_ADDR": "localhost"}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    if cpu is None:
+        with pytest.raises(UserError) as error:
+            processes()
+        assert_says(error.value, f"{here} processes", f"{gpus} GPUs", "one for each GPU", "CUDA_VISIBLE_DEVICES")
+        assert not made
+    else:
+        assert processes() == (3, 4, "here") and made[0]["cpu"] == cpu

@@ -5,12 +5,16 @@ import json
 import os
 import shutil
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny import assert_says, files_below, full_disk
 
+import millivid.release
+from millivid.basics import lock_folder
 from millivid.cli import main
 from millivid.data import FREEDOOM_VIDEO, read_video, write_video
 from millivid.pipeline import MINI_MODELS, Pipeline
@@ -497,3 +501,65 @@ def test_generate_without_actions(tmp_path, capsys):
         assert f"--rate {float(rate)}: give frames per second" in capsys.readouterr().err
     index = json.loads((tmp_path / "data" / "index.json").read_text())
     assert index == {"a": 60}
+
+
+# ---- trouble on the way ----------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def commands(videos, tmp_path):
+    "The four commands that leave files, ready to run, with the folder that each one fills."
+    prepare_videos(find_videos(videos), tmp_path / "data", (64, 64), progress=False)
+    given = ["--context", str(FREEDOOM_VIDEO), "--actions", str(FREEDOOM_VIDEO.with_suffix(".npy")), "--frames", "10"]
+    return {
+        "train": (["train", "tokenizer", "--steps", "2", "--batch-size", "2"], tmp_path / "train"),
+        "prepare": (["prepare", str(videos), "--workers", "1"], tmp_path / "prepare"),
+        "encode": (["encode", str(tmp_path / "data")], tmp_path / "data"),
+        "generate": (["generate", "--model", "mini-full-resolution", *given, "--context-frames", "10",
+                      "--sampling-steps", "2"], tmp_path / "generate")}
+
+
+def run_command(commands, name):
+    command, folder = commands[name]
+    return main(command if name == "encode" else [*command, "--out", str(folder)])
+
+
+@pytest.mark.parametrize("name, limit", [("train", 20_000), ("train", 0), ("prepare", 300), ("encode", 300),
+                                         ("generate", 9_000), ("generate", 2_000)])
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(name, limit, commands, capsys):
+    folder = commands[name][1]
+    before = {path: (folder / path).read_bytes() for path in files_below(folder)} if folder.exists() else {}
+    with full_disk(limit):
+        assert run_command(commands, name) == 2
+    message = capsys.readouterr().err.strip().splitlines()[-1].rpartition("\r")[2]
+    assert_says(message, f"millivid {name}: ", folder, "could not be written", "free some space")
+    left = {path: (folder / path).read_bytes() for path in files_below(folder)}
+    assert before.items() <= left.items() and not [path for path in left if Path(path).name[0] == "."]
+    assert run_command(commands, name) is None and len(files_below(folder)) > len(left)
+
+
+@pytest.mark.parametrize("name", ["train", "prepare", "generate"])
+def test_two_commands_in_one_folder(name, commands, capsys):
+    folder = commands[name][1]
+    with lock_folder(folder):
+        assert run_command(commands, name) == 2
+    assert_says(capsys.readouterr().err.strip().splitlines()[-1], name, folder, "another process", "another folder")
+    assert files_below(folder) == []
+    assert run_command(commands, name) is None
+
+
+def test_recordings_may_be_encoded_twice_at_once(commands, monkeypatch):
+    "Two trainings with the same recordings may begin together: both write the same, each file whole."
+    _, folder = commands["encode"]
+    usual = millivid.release.encode_frames
+
+    def meanwhile(*arguments):
+        monkeypatch.setattr(millivid.release, "encode_frames", usual)
+        assert run_command(commands, "encode") is None  # another one begins, and ends first
+        return usual(*arguments)
+
+    monkeypatch.setattr(millivid.release, "encode_frames", meanwhile)
+    assert run_command(commands, "encode") is None
+    twice = {path: (folder / path).read_bytes() for path in files_below(folder)}
+    shutil.rmtree(next(folder.glob("latents_*")))
+    assert run_command(commands, "encode") is None
+    assert {path: (folder / path).read_bytes() for path in files_below(folder)} == twice

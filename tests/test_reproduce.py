@@ -1,6 +1,7 @@
 "The command that makes the table, with settings so small that its numbers mean nothing."
 
 import dataclasses
+import errno
 import json
 import math
 import os
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +20,7 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
-from tiny import assert_says
+from tiny import assert_says, full_disk
 
 from millivid.actions import FORWARD, TURN_LEFT, action_rows
 
@@ -29,7 +31,7 @@ from millivid.experiments.report import format_plan_gains, format_plans, read_co
 from millivid.evaluation import decode_videos
 from millivid.experiments.reproduce import PLANS, ROWS, SEPARATING, RetrievalPipeline, RetrievedClips, Row, Run
 from millivid.experiments.reproduce import Settings
-from millivid.experiments.reproduce import _command, _follow, _lead, retrieved_frames
+from millivid.experiments.reproduce import _check_job, _command, _follow, _lead, _share, retrieved_frames
 from millivid.experiments.reproduce import _roll_out, _test_episodes, collect, find_row, pose_head_accuracy, reproduce
 from millivid.experiments.reproduce import run_job, run_jobs, run_row, run_tokenizer, table_rows, worker_pool
 from millivid.experiments.reproduce import write_results
@@ -124,6 +126,7 @@ def copy_without_ssim(folder, copy, reason, **others):
             kept = {metric: values for metric, values in part["metrics"].items() if not metric.startswith("ssim")}
             part["metrics"] = kept | others
             part["missing"]["ssim"] = reason
+        del done["digest"]  # as in a folder of an older version
         file.write_text(json.dumps(done))
     return copy
 
@@ -154,6 +157,7 @@ def test_a_judge_that_was_missing_is_asked_again(result, folder, tmp_path):
         done = json.loads(file.read_text())
         for part in [done] if name != "bounds" else done["rows"].values():
             del part["metrics"]["lpips"]
+        done.pop("digest", None)  # `run_job` gave the row one
         file.write_text(json.dumps(done))
     shares = collect(run, {"framepack_cascaded": ROWS["framepack_cascaded"]})["share"]["framepack_cascaded"]
     assert "ssim" not in shares  # the bounds lack it
@@ -238,6 +242,7 @@ def test_a_result_of_other_settings_does_not_count(result, folder, tmp_path):
     file = tmp_path / "copy" / "tokenizer" / "done.json"
     done = json.loads(file.read_text())
     done["settings"]["tokenizer_steps"], done["steps"] = 202, 202
+    del done["digest"]
     file.write_text(json.dumps(done))
     assert not Run(tmp_path / "copy", Settings(**TOY)).is_complete("tokenizer")
     again = reproduce(tmp_path / "copy", ["framepack_cascaded"], Settings(**TOY), progress=False)
@@ -252,6 +257,83 @@ def test_what_is_lost_is_made_again(result, folder, tmp_path):
     again = reproduce(tmp_path / "copy", ["framepack_cascaded"], Settings(**TOY), progress=False)
     assert again["rows"] == result["rows"] and again["diagnosis"] == result["diagnosis"]
     write_results(again, tmp_path / "copy", tmp_path / "results")
+
+
+def flip(file):
+    "A bit of a file, in its middle."
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+def frames_of(**parts):
+    "Other pictures than those that were kept: a good file that nobody can draw."
+    return lambda file: np.savez(file.open("wb"), **parts)
+
+
+def another(**parts):
+    "Something else than what the job has left, in a file that is good JSON."
+    return lambda file: file.write_text(json.dumps(json.loads(file.read_text()) | parts))
+
+
+@pytest.mark.parametrize("name, damage", [
+    ("done.json", flip), ("done.json", another(metrics=3)), ("done.json", another(metrics={"psnr": 3})),
+    ("done.json", another(model=3)), ("done.json", another(levels=3)), ("done.json", another(digest="none")),
+    ("done.json", lambda file: file.write_text("[" * 100_000)), ("frames.npz", flip),
+    ("frames.npz", frames_of(other=np.zeros(3))), ("frames.npz", frames_of(frames=np.array([None]))),
+    ("frames.npz", frames_of(frames=np.zeros((2, 3, 64, 64, 3), np.uint8)))])
+def test_what_is_damaged_does_not_count(name, damage, result, folder, tmp_path):
+    copy, job = tmp_path / "copy", "framepack_cascaded"
+    shutil.copytree(folder / job, copy / job)
+    assert Run(copy, Settings(**TOY)).is_complete(job)
+    damage(copy / job / name)
+    assert not Run(copy, Settings(**TOY)).is_complete(job)
+
+
+def test_what_is_damaged_is_made_again(result, folder, tmp_path):
+    copy, job = tmp_path / "copy", "framepack_cascaded"
+    shutil.copytree(folder, copy)
+    for file in (copy / job / "done.json", copy / "bounds" / "done.json", copy / job / "frames.npz"):
+        flip(file)
+    films = copy / job / "generated.safetensors"
+    films.write_bytes(films.read_bytes()[:-400])
+    (copy / job / "seconds.json").write_text('{"train": "long", "judge": [1]}')
+    (copy / job / "history.json").write_text("[1]")
+    again = reproduce(copy, [job], Settings(**TOY), progress=False)
+    assert again["rows"] == result["rows"] and again["diagnosis"] == result["diagnosis"]
+    assert again["seconds"][job].keys() == {"train", "generate", "judge"}
+    write_results(again, copy, tmp_path / "results")
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"loss": 3}', '{"loss": [1], "config": {}}', '{"config": {"steps": "x"}}'])
+def test_a_damaged_history_stops_no_other_job(text, tmp_path):
+    (tmp_path / "history.json").write_text(text)
+    assert _share(tmp_path) == 0
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"experiment": 3, "long": false}', "[" * 100_000])
+def test_a_damaged_row_is_named(text, tmp_path):
+    (tmp_path / "row").mkdir()
+    (tmp_path / "row" / "row.json").write_text(text)
+    with pytest.raises(UserError) as error:
+        find_row("row", tmp_path)
+    assert_says(error.value, tmp_path / "row" / "row.json", "does not describe a row", "delete it")
+
+
+def test_a_full_disk_is_one_line_and_costs_nothing(result, tmp_path):
+    with full_disk(20_000), pytest.raises(UserError) as error:  # the workers inherit it
+        reproduce(tmp_path, ["framepack_cascaded"], Settings(**TOY), workers=1, progress=False)
+    assert_says(error.value, tmp_path / "tokenizer", "could not be written", "free some space", "same command again")
+    assert "\n" not in str(error.value)
+    again = reproduce(tmp_path, ["framepack_cascaded"], Settings(**TOY), progress=False)
+    assert again["rows"] == result["rows"]
+
+
+def test_a_disk_too_full_for_a_log(tmp_path):
+    (job := Future()).set_exception(OSError(errno.ENOSPC, "No space left on device"))
+    with pytest.raises(UserError) as error:
+        _check_job(job, "tokenizer", Run(tmp_path))
+    assert_says(error.value, tmp_path / "tokenizer", "No space left", "same command again")
 
 
 @pytest.mark.parametrize("few, least", [

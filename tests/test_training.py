@@ -489,7 +489,33 @@ def lacks(name):
     return lambda state: {key: value for key, value in state.items() if key != name}
 
 
+def holds(value, *path):
+    "A damage: something else stands at a place of a checkpoint; nothing where the value is `holds`."
+    def damage(state):
+        part = state
+        for name in path[:-1]:
+            part = part[name]
+        part[path[-1]] = value
+        if value is holds:
+            del part[path[-1]]
+        return state
+    return damage
+
+
+MATRIX, OTHER = ("optimizer", "muon", "state", 0), ("optimizer", "adamw", "state", 0)  # of the first weight of each
+
+
 @pytest.mark.parametrize("damage", [
+    holds([1], "optimizer", "muon", "state"), holds(3, *MATRIX), holds({}, *MATRIX), holds({}, "optimizer", "muon"),
+    holds(torch.zeros(3, 3), *MATRIX, "momentum_buffer"), holds("x", *MATRIX, "momentum_buffer"),
+    holds(torch.zeros(8, 3, dtype=torch.int64), *MATRIX, "momentum_buffer"), holds(holds, *OTHER, "exp_avg"),
+    holds({"momentum_buffer": torch.zeros(8, 3)}, "optimizer", "muon", "state", 7), holds(2, *OTHER, "step"),
+    holds(torch.zeros(4), *OTHER, "step"), holds(torch.zeros(7), *OTHER, "exp_avg_sq"),
+    holds(torch.zeros(6), "history", "loss"), holds([torch.zeros(1)] * 6, "history", "loss"),
+    holds("losses", "history", "loss"), holds([1.], "history", "loss"), holds(3, "history", "held_out"),
+    holds([{"step": torch.zeros(1)}], "history", "held_out"), holds([1], "history", "config"),
+    holds(torch.zeros(2), "history", "config", "steps"), holds("six", "history", "config", "steps"),
+    holds(torch.zeros(1), "history", "note"), holds(-3, "step"), holds(5, "step"),
     lambda state: [1, 2], lambda state: {}, *map(lacks, ("model", "optimizer", "history", "step")),
     lambda state: state | {"optimizer": {}}, lambda state: state | {"step": "six"},
     lambda state: state | {"history": {}}])
@@ -499,6 +525,31 @@ def test_a_checkpoint_that_is_none(damage, tmp_path):
     with pytest.raises(ValueError) as error:
         train_line(line_model(), SHORT, tmp_path)
     assert_says(error.value, tmp_path / "checkpoint.pt", "damaged", "delete it")
+
+
+@pytest.mark.parametrize("value", [3, "x", torch.zeros(8, 3).to_sparse(), torch.zeros(8, 3, dtype=torch.int64),
+                                   torch.zeros(8, 3, device="meta"), {"shape": (8, 3)}])
+def test_weights_of_another_kind(value, tmp_path):
+    train_line(line_model(), SHORT, tmp_path)
+    torch.save(holds(value, "model", "0.weight")(torch.load(tmp_path / "checkpoint.pt")), tmp_path / "checkpoint.pt")
+    with pytest.raises(UserError) as error:
+        train_line(line_model(), SHORT, tmp_path)
+    assert_says(error.value, tmp_path / "checkpoint.pt", "another model", "another folder")
+
+
+@pytest.mark.parametrize("damage", [
+    holds([], "param_groups"), holds("x", "param_groups", 0, "lr"), holds(3, "param_groups", 0, "betas"),
+    holds([2, 1, 0], "param_groups", 0, "params"), holds(holds, "param_groups", 0, "eps")])
+def test_settings_of_optimizers_are_those_of_the_training(damage, tmp_path):
+    "So what a checkpoint says of them is not read: it could only contradict them."
+    config = dataclasses.replace(SHORT, decay_fraction=0.)
+    train_line(line_model(), config, tmp_path)
+    state = torch.load(tmp_path / "checkpoint.pt")
+    for part in state["optimizer"].values():
+        damage(part)
+    torch.save(state, tmp_path / "checkpoint.pt")
+    longer = dataclasses.replace(config, steps=8)
+    assert train_line(line_model(), longer, tmp_path) == train_line(line_model(), longer)
 
 
 @pytest.mark.parametrize("share", [0, .01, .5, .99])
@@ -539,7 +590,7 @@ def test_the_largest_seed():
     ("learning_rate", float("nan")), ("clip_norm", -1.), ("warmup_steps", -1), ("decay_fraction", 1.1),
     ("decay_fraction", -.1), ("steps", 2.5), ("steps", "3"), ("seed", 1.5), ("batch_size", True), ("weight_decay", -.1),
     ("learning_rate", "fast"), ("warmup_steps", 2.5), ("seed", -1), ("seed", 2 ** 32), ("learning_rate", float("inf")),
-    ("shift", 0), ("num_workers", -1)])
+    ("shift", 0), ("num_workers", -1), ("learning_rate", 10 ** 40), ("autocast", "no"), ("autocast", 1)])
 def test_settings_out_of_range(name, value):
     with pytest.raises(UserError, match=f"{name} is {value!r}"):
         TrainingConfig(**{name: value})

@@ -1,9 +1,11 @@
 "Tiny sizes, made-up videos, and the checks that several test files use."
 
+import contextlib
 import re
 import subprocess
 import sys
 
+import pytest
 import torch
 
 from millivid.actions import action_rows
@@ -48,3 +50,15 @@ def run_millivid(*arguments, cwd=None):
     "Run the command line as a user does, in a process of its own. Returns the finished process."
     code = "import sys; from millivid.cli import main; sys.exit(main())"
     return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, cwd=cwd)
+
+
+@contextlib.contextmanager
+def full_disk(limit):
+    "No file of this process can grow beyond so many bytes, as on a disk that is full."
+    resource = pytest.importorskip("resource", reason="Windows has no such limit")
+    before, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before, most))

@@ -12,6 +12,7 @@ __all__ = ['ROWS', 'MAIN_ROWS', 'PLANS', 'SEPARATING', 'WORLDS', 'SHOWN', 'QUICK
 # %% ../../nbs/22_reproduce.ipynb #d57a7b1c
 import contextlib
 import dataclasses
+import hashlib
 import io
 import json
 import math
@@ -26,11 +27,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tqdm.auto import tqdm
 
-from ..basics import MetricUnavailable, UserError, in_worker, lock_folder, require, worker_pool
-from ..basics import write_atomically, write_json
+from ..basics import MetricUnavailable, UserError, disk_errors, in_worker, lock_folder, require
+from ..basics import worker_pool, write_atomically, write_json
 from ..data import Clips, StepSampler
 from ..evaluation import METRICS, average_context_frames, bootstrap_interval, bound_videos, diagnose
 from ..evaluation import decode_videos, frame_psnr, horizons, nearest_poses, random_frames
@@ -183,9 +185,14 @@ def _read(path) -> dict:
     "A dictionary from a JSON file; {} where there is none, or only a part of it."
     try:
         value = json.loads(Path(path).read_text())
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _digest(data: bytes) -> str:
+    "A check sum: what changes on a disk must not become a number of the table."
+    return hashlib.sha256(data).hexdigest()
 
 
 def tokenizer_name(cascaded: bool) -> str:
@@ -215,7 +222,9 @@ class Run:
         "What a job has left; {} where that was made with other settings, or is not whole."
         folder, left = self.root / job, _read(self.root / job / "done.json")
         files = () if job == "bounds" or job in PLANS else ("config.json", "model.safetensors")
-        whole = all((folder / file).exists() for file in (*files, *["generated.safetensors"] * ("model" in left)))
+        files += ("generated.safetensors",) * ("model" in left)
+        whole = left.pop("digest", None) in (None, _digest(json.dumps(left).encode()))  # none in an older folder
+        whole = whole and all((folder / file).exists() for file in files)
         return left if whole and left.pop("settings", None) == self.binding else {}
 
     def is_complete(self, job: str) -> bool:
@@ -224,22 +233,31 @@ class Run:
         scores = left.get("rows", {}).get("autoencoded", left)
         frames = self.root / job / "frames.npz"
         return bool(left) and ("metrics" not in scores or set(self.settings.metrics) <= set(scores["metrics"])) and (
-            "model" not in left or zipfile.is_zipfile(frames))
+            "model" not in left or zipfile.is_zipfile(frames)
+            and left.get("frames") in (None, _digest(frames.read_bytes())))
 
     def finish(self, job: str, result: dict):
         "Write down what a job has made."
-        write_json(self.root / job / "done.json", {"settings": self.binding, **result}, indent=None)
+        done = {"settings": self.binding, **result}
+        done["digest"] = _digest(json.dumps(done).encode())
+        write_json(self.root / job / "done.json", done, indent=None)
+
+    def seconds(self, job: str) -> dict:
+        "The account of a job: {what: seconds}."
+        spent = _read(self.root / job / "seconds.json")
+        return {what: value for what, value in spent.items() if type(value) in (int, float)}
 
     @contextlib.contextmanager
     def timed(self, job: str, what: str):
         "Adds the seconds of a block to the account of a job, also when the block is interrupted."
         clock = time.process_time if str(self.device) == "cpu" else time.time  # of the one core that a job has
-        start, file = clock(), self.root / job / "seconds.json"
+        start = clock()
         try:
             yield
         finally:
-            spent = _read(file)
-            write_json(file, spent | {what: spent.get(what, 0) + clock() - start})
+            spent = self.seconds(job)
+            spent[what] = spent.get(what, 0) + clock() - start
+            write_json(self.root / job / "seconds.json", spent)
 
 # %% ../../nbs/22_reproduce.ipynb #82493a29
 def run_tokenizer(job: str, run: Run):
@@ -262,7 +280,7 @@ def find_row(name: str, root: Path) -> Row:
     try:
         data = json.loads(file.read_text())
         return Row(Experiment(**data["experiment"]), data["long"], data.get("retrieved", False))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{file} does not describe a row ({error}): it is damaged, or another version of millivid "
                         "made this folder; give another one, or delete it") from None
 
@@ -295,6 +313,7 @@ def run_row(job: str, run: Run):
     result["model"] = _facts(pipeline, training, history)
     np.savez_compressed(shown := io.BytesIO(), frames=frames[:, ::SHOWN])
     write_atomically(folder / "frames.npz", lambda path: path.write_bytes(shown.getvalue()))
+    result["frames"] = _digest(shown.getvalue())
     run.finish(job, result)
 
 # %% ../../nbs/22_reproduce.ipynb #rowparts
@@ -316,11 +335,13 @@ def _roll_out(pipeline, latents, actions, settings, plan=None, batch=16):
 
 
 def _kept(file, make):
-    "The latents in a file; they are made where there is none."
-    if not file.exists():
+    "The latents in a file; they are made where there is none, or a damaged one."
+    try:
+        return load_file(file)["latents"]
+    except (FileNotFoundError, SafetensorError, KeyError):
         made = make()
         write_atomically(file, lambda path: save_file({"latents": made}, path))
-    return load_file(file)["latents"]
+        return made
 
 
 def _diagnosis(pipeline, latents, actions, held_out_walks, run):
@@ -555,7 +576,8 @@ def run_jobs(jobs, run: Run, pool, progress: bool = True):
 def _check_job(future, job, run):
     log = run.root / job / "log.txt"
     try:
-        future.result()
+        with disk_errors(run.root / job):  # also where not even the log can be written
+            future.result()
     except BrokenProcessPool:
         raise UserError(f"{job}, or a job beside it, was killed: if memory was short, use fewer --workers; see {log}; "
                         "run the same command again to go on") from None
@@ -566,7 +588,10 @@ def _check_job(future, job, run):
 def _share(folder):
     "How much of a running job is done, by its training, which is most of it."
     history = _read(folder / "history.json")
-    return .7 * min(len(history["loss"]) / history["config"]["steps"], 1) if history else 0
+    try:
+        return .7 * min(len(history["loss"]) / history["config"]["steps"], 1)
+    except (KeyError, TypeError):  # there is none yet
+        return 0
 
 # %% ../../nbs/22_reproduce.ipynb #c1f4650e
 def _strict(value, digits=None):
@@ -659,7 +684,7 @@ def collect(run: Run, rows: dict[str, Row]) -> dict:
                    for name, result in done.items()},
         "tokenizers": {name: run.result(name) for name in _tokenizers(rows)},
         "missing": {metric: reason for result in done.values() for metric, reason in result["missing"].items()},
-        "seconds": {job: _read(run.root / job / "seconds.json") for job in jobs},
+        "seconds": {job: run.seconds(job) for job in jobs},
     })
 
 # %% ../../nbs/22_reproduce.ipynb #reprocell

@@ -368,9 +368,10 @@ class RoomWalks:
         fast = bfloat16_is_fast(device)  # numbers of 16 bits, as in training
         weights = b"".join(value.cpu().numpy().tobytes() for value in tokenizer.state_dict().values())
         made_from = hashlib.sha256(weights + repr((seeds, config, fast)).encode()).hexdigest()
-        self.latents = cached_latents(cache, made_from)
+        pyramid, poses = tokenizer.config.pyramid, np.arange(len(lattice_poses(config)))
+        shape = (len(seeds), len(poses), pyramid.num_tokens, tokenizer.config.latent_channels)
+        self.latents = cached_latents(cache, made_from, shape)
         if self.latents is None:
-            poses = np.arange(len(lattice_poses(config)))
             with torch.autocast(device.type, torch.bfloat16, enabled=fast):
                 self.latents = torch.stack([
                     encode_frames(tokenizer, render_poses(make_room(seed, config), poses, config), 512).bfloat16()
@@ -411,8 +412,11 @@ def draw_views(generator, count, held_out=False, config=WorldConfig(), first_see
                                             for seed, pose in zip(seeds, poses)]))
 
 # %% ../../nbs/09_data.ipynb #d311b94d
-def cached_latents(cache, made_from):
-    "The encoded rooms of a cache; None where there is none yet, or one of other rooms or of another tokenizer."
+def cached_latents(cache, made_from, shape=None):
+    """The encoded rooms of a cache; None where there is none yet, or one of other rooms or of another tokenizer.
+
+    Raises UserError for a file of something else, and for latents of another shape.
+    """
     if cache is None or not Path(cache).exists():
         return None
     advice = "name another file, or delete this one"
@@ -424,6 +428,8 @@ def cached_latents(cache, made_from):
     except (SafetensorError, OSError) as error:
         raise UserError(f"the cache {cache} cannot be read ({error}): {advice}") from None
     require(known, f"{cache} holds something else than encoded rooms: {advice}")
+    require(latents is None or shape in (None, tuple(latents.shape)) and latents.dtype == torch.bfloat16,
+            f"the cache {cache} is damaged: {advice}")
     return latents
 
 # %% ../../nbs/11_evaluation.ipynb #c2d19c12
