@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['TRAINING_TEXTS', 'TRAINED_ALONE', 'RELEASE_DEMO', 'RECORD_DATA', 'COMMANDS', 'TrainOptions', 'command_train',
-           'DemoOptions', 'command_demo', 'MeasureOptions', 'command_measure', 'ReproduceOptions', 'command_reproduce',
-           'TokenizeOptions', 'command_tokenize', 'RecordOptions', 'command_record', 'PrepareOptions',
-           'command_prepare', 'EncodeOptions', 'command_encode', 'GenerateOptions', 'command_generate',
-           'EvaluateOptions', 'command_evaluate', 'Command', 'add_options', 'make_options', 'make_parser', 'main']
+           'DemoOptions', 'command_demo', 'MeasureOptions', 'command_measure', 'BenchmarkOptions', 'command_benchmark',
+           'ReproduceOptions', 'command_reproduce', 'TokenizeOptions', 'command_tokenize', 'RecordOptions',
+           'command_record', 'PrepareOptions', 'command_prepare', 'EncodeOptions', 'command_encode', 'GenerateOptions',
+           'command_generate', 'EvaluateOptions', 'command_evaluate', 'Command', 'add_options', 'make_options',
+           'make_parser', 'main']
 
 # %% ../nbs/23_cli.ipynb #953e78b0
 import argparse
@@ -36,12 +37,13 @@ from .basics import MissingFileError, UserError, choose_device, first_line, lock
 from .basics import processes, require, write_atomically, write_json
 from .data import iterate_video, video_rate, write_video
 from .evaluation import compare, format_table, frame_psnr, horizons, psnr_table
+from .experiments.benchmark import benchmark, benchmark_table
 from .experiments.cost import measure_full_size
 from .experiments.reproduce import MAIN_ROWS, QUICK, Row, Settings, check_options, option
 from .experiments.reproduce import release_comparison, reproduce, table_rows, write_results
-from .layers import TRANSFORMER_SIZES
-from .pipeline import MINI_MODELS, PAPER_EXPERIMENTS, Experiment, Pipeline, continue_video, load_tokenizer
-from .pipeline import save_tokenizer
+from .layers import TRANSFORMER_SIZES, bfloat16_is_fast
+from .pipeline import MINI_MODELS, PAPER_EXPERIMENTS, PAPER_TOKENIZERS, Experiment, Pipeline
+from .pipeline import continue_video, load_tokenizer, save_tokenizer
 from .plots import TITLES, comparison_video, figure_bytes, levels_video, plot_comparison, plot_frames
 from .plots import plot_levels
 from .pyramid import PyramidConfig, frames_to_images
@@ -50,7 +52,7 @@ from .recordings import own_experiment, prepare_videos, read_action_file, source
 from .release import ACTION_CHANNELS, RELEASE_FILES, Recordings, download_release, recorded_images
 from .release import read_frames, weights_fingerprint, write_actions
 from .tokenizer import MINI_TOKENIZER, TokenizerConfig, decode_latents, encode_frames
-from .training import MINI_TOKENIZER_TRAINING, MINI_VIDEO_TRAINING, TrainingConfig
+from .training import MINI_TOKENIZER_TRAINING, MINI_VIDEO_TRAINING, PAPER_TRAINING, TrainingConfig
 from .training import train_tokenizer, train_video
 from .worlds.doom import DOOM_LEVELS, record_doom, record_episodes
 from .worlds.rooms import HELD_OUT_SEED, RoomWalks, draw_views, make_test_episodes
@@ -61,6 +63,7 @@ class TrainOptions:
     what: str = option("video", "what to train", ("tokenizer", "video"), positional=True)
     out: str = option("", "folder for checkpoints, history and weights; resumes what is there", required=True)
     data: str | None = option(None, "folder of recordings, made by `millivid prepare` or `record`; without it: rooms")
+    paper: bool = option(False, "the paper's sizes, steps and batches, made for eight GPUs")
     size: str = option("mini", "width and depth of the network", TRANSFORMER_SIZES)
     patch: int = option(16, "side of a patch in pixels (tokenizer only)", least=1)
     levels: int = option(3, "levels of tokens (tokenizer only)", least=1)
@@ -93,6 +96,10 @@ def _check_training_options(given):
     unused = {name: f"`train {other}`" for name in TRAINED_ALONE[other]}
     if given.get("data"):
         unused |= {name: "painted rooms, not to --data" for name in ("rooms", "cache") if name not in unused}
+    if given.get("paper"):
+        require(given.get("data"), "--paper trains on recordings: give --data")
+        sizes = {"size", "windows", *TRAINED_ALONE["tokenizer"]} - unused.keys()
+        unused |= dict.fromkeys(sizes, "models of other sizes than --paper")
     for name in given:
         value = " ".join(map(str, given[name])) if isinstance(given[name], list) else given[name]
         require(name not in unused, f"--{name} {value} belongs to {unused.get(name)}: leave it out")
@@ -173,6 +180,11 @@ def _keep_data(out, options, data, tokenizer=None):
 def _tokenizer_config(options, data):
     "A tokenizer of the size that was asked for, for the pictures that there are."
     image_shape = data[0].image_shape if data else MINI_TOKENIZER.pyramid.image_shape
+    if options.paper:
+        config = PAPER_TOKENIZERS["autoencoder"]
+        require(image_shape == config.pyramid.image_shape, f"--paper reads pictures of {config.pyramid.image_shape}, "
+                f"and {options.data} has {image_shape}: `millivid prepare --size 256 256`")
+        return config
     side = options.patch * 2 ** (options.levels - 1)
     require(not any(size % side for size in image_shape), f"--patch {options.patch} with --levels {options.levels} "
             f"needs pictures whose height and width are multiples of {side}, and these are {image_shape[0]} x "
@@ -193,12 +205,13 @@ def _video_experiment(options, tokenizer, data):
         lengths = [sorted(part.lengths.values()) for part in data]
         longest = min(lengths[0][len(lengths[0]) // 2], lengths[1][-1])
         known = describe_actions(Recordings(options.data)) | {"longest": longest}
-    experiment = _own_experiment(options, tokenizer.config, known)
+    experiment = _paper_experiment if options.paper else _own_experiment
+    experiment = experiment(options, tokenizer.config, known)
     if data:
         longest, clip = min(part[-1] for part in lengths), clip_frames(experiment)
-        require(clip <= longest, f"--windows {' '.join(map(str, options.windows or ()))} makes clips of {clip} frames, "
-                f"and the longest recording, of those to train on or of those held out, has {longest}: give smaller "
-                "numbers, or leave --windows out")
+        name = "--paper" if options.paper else f"--windows {' '.join(map(str, options.windows or ()))}"
+        require(clip <= longest, f"{name} makes clips of {clip} frames, and the longest recording, of those to train on "
+                f"or of those held out, has {longest}: give smaller --windows, or leave {name} out")
         video, budget = experiment.video, experiment.tokens_per_step
         short = sum(frames < clip for part in lengths for frames in part)
         _say_size(data[0], tokenizer)
@@ -210,6 +223,17 @@ def _video_experiment(options, tokenizer, data):
               + f"; {short} recordings are too short for a clip, and not used" * (short > 0), file=sys.stderr)
         return experiment
     return replace(experiment, num_inference_steps=4)  # as the models in the package
+
+
+def _paper_experiment(options, tokenizer, known):
+    "The paper's model, for the actions that were recorded."
+    require(options.model in PAPER_EXPERIMENTS, f"--model {options.model} is not in the paper's main comparison: give "
+            "millivid, framepack or full_resolution, or leave --paper out")
+    made = PAPER_EXPERIMENTS[options.model]
+    require(made.fits(tokenizer), f"--tokenizer {options.tokenizer} has other tokens than the paper's: train one with "
+            "`millivid train tokenizer --paper`")
+    known = {name: value for name, value in known.items() if name != "longest"}
+    return replace(made, video=replace(made.video, **known))
 
 
 def _own_experiment(options, tokenizer, known):
@@ -318,6 +342,25 @@ def command_measure(options: MeasureOptions):
     print(f"| {options.model}, full size, random weights, on {device} | seconds | peak memory in GB |\n|---|---:|---:|")
     for what, seconds, gigabytes in measure_full_size(options.model, device):
         print(f"| {what} | {seconds:.1f} | {gigabytes:.1f} |", flush=True)
+
+
+@dataclass(frozen=True)
+class BenchmarkOptions:
+    out: str = option("out/benchmark.json", "file for the numbers")
+    quick: bool = option(False, "only the mini size, each case once: seconds instead of minutes")
+    repeats: int = option(3, "how often each case is timed; the shortest time counts", least=1)
+    device: str = option("cpu", "auto, cpu, cuda, ...")
+    threads: int | None = option(None, "CPU threads; without it: all", least=1, kind=int)
+
+
+def command_benchmark(options: BenchmarkOptions):
+    "millivid benchmark"
+    _check_file(options.out)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    result = benchmark(options.device, options.quick, options.repeats)
+    write_json(options.out, {"command": "millivid benchmark"} | result)
+    print(f"{benchmark_table(result)}\nThe numbers are in {options.out}")
 
 # %% ../nbs/23_cli.ipynb #cdf13736
 @dataclass(frozen=True)
@@ -570,7 +613,16 @@ class GenerateOptions:
     seed: int = option(0, "decides the noise that the video is made from", least=0)
     rate: float | None = option(None, "frames per second of the video; without it: those of the context, 12 for images",
                                 kind=float)
+    precision: str = option("auto", "of matrix products; bfloat16 is faster where the processor has instructions for "
+                            "it; auto: bfloat16 on a GPU, float32 on a CPU", ("auto", "float32", "bfloat16"))
     device: str = option("auto", "auto, cpu, cuda, ...")
+
+
+def _autocast(options, device):
+    "The setting `autocast` of `generate` that --precision asks for."
+    if options.precision == "bfloat16" and not bfloat16_is_fast(device):
+        print("--precision bfloat16: this processor has no instructions for it, float32 is faster", file=sys.stderr)
+    return None if options.precision == "auto" else options.precision == "bfloat16"
 
 
 def command_generate(options: GenerateOptions):
@@ -585,6 +637,8 @@ def command_generate(options: GenerateOptions):
     if rate is None:
         rate = video_rate(options.context) / options.every if Path(options.context).is_file() else 12
     settings = {"num_inference_steps": options.sampling_steps}
+    if (autocast := _autocast(options, next(pipeline.model.parameters()).device)) is not None:
+        settings["autocast"] = autocast
     if options.schedule:
         settings["schedule"] = _drawing(Path(options.schedule), "--schedule")
     pieces = continue_video(pipeline, given, rows, options.seed, out / "latents", **settings)
@@ -692,8 +746,11 @@ class Command:
 
 COMMANDS = {
     "train": Command(command_train, "train a tokenizer or a video model",
-                     ({"": TrainOptions()}, {"video": MINI_VIDEO_TRAINING, "tokenizer": MINI_TOKENIZER_TRAINING}),
-                     lambda given: given["what"], lambda given: True, _check_training_options),
+                     ({"": TrainOptions()}, {"video": MINI_VIDEO_TRAINING, "tokenizer": MINI_TOKENIZER_TRAINING,
+                                             "video --paper": PAPER_TRAINING["main"],
+                                             "tokenizer --paper": PAPER_TRAINING["autoencoder"]}),
+                     lambda given: given["what"] + " --paper" * ("paper" in given), lambda given: True,
+                     _check_training_options),
     "prepare": Command(command_prepare, "make recordings of a folder of videos", ({"": PrepareOptions()},),
                        resumes=lambda given: True),
     "encode": Command(command_encode, "encode recordings with a tokenizer", ({"": EncodeOptions()},),
@@ -712,6 +769,8 @@ COMMANDS = {
                         ({"": TokenizeOptions()},)),
     "measure": Command(command_measure, "time and memory of the paper's full-size models here, with random weights",
                        ({"": MeasureOptions()},)),
+    "benchmark": Command(command_benchmark, "time this package beside a plain implementation of the same formulas",
+                         ({"": BenchmarkOptions()},)),
     "record": Command(command_record, "film walks through levels of Freedoom (pip install 'millivid[doom]')",
                       ({"": RecordOptions(), "several episodes": RECORD_DATA},),
                       lambda given: "several episodes" * (given.get("episodes", 1) > 1),

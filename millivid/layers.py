@@ -40,11 +40,12 @@ def attend(
     """
     if q.device.type != "cpu" or q.dtype == torch.float32:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    found, rows = [], 256  # on CPUs the fused kernel is slow in bfloat16; few queries' scores fit into the cache
-    for first in range(0, q.shape[-2], rows):
+    found, count = [], q.shape[-2]  # on CPUs the fused kernel is slow in bfloat16
+    rows = 128 if count > 512 else count  # of a long sequence, the scores of few queries stay in the processor's cache
+    for first in range(0, count, rows):
         scores = q[..., first:first + rows, :] @ k.transpose(-1, -2) * q.shape[-1] ** -.5
         if mask is not None:
-            shown = mask.expand(*mask.shape[:-2], q.shape[-2], k.shape[-2])[..., first:first + rows, :]
+            shown = mask.expand(*mask.shape[:-2], count, k.shape[-2])[..., first:first + rows, :]
             scores = scores.masked_fill(~shown, -math.inf)
         found.append(scores.softmax(-1) @ v)
     return torch.cat(found, dim=-2)

@@ -340,13 +340,14 @@ class Pipeline:
 
     @torch.no_grad()
     def stream(self, frames, actions, frames_per_action=2, seed=0, folder=None, num_inference_steps=None,
-               schedule=None, guidance_scale=None, progress=True):
+               schedule=None, guidance_scale=None, progress=True, autocast=None):
         """Continue a video chunk by chunk: yields uint8 (new frames, height, width, 3), each as soon as it is finished.
 
-        Arguments as in a call of the pipeline; memory does not grow with the length. With `folder`, the latents of each
-        chunk are kept there, in <number of its first frame>.safetensors: the same call, also with further actions,
-        yields what is there and goes on after it, with the frames of a run without interruption (with fewer actions,
-        the first frames of the longer run). Raises UserError as `generate`, for FramePack, whose noise belongs to a
+        Arguments as in a call of the pipeline; memory does not grow with the length. autocast: bfloat16 for matrix
+        products, which is faster where the processor has instructions for it; None: on a GPU alone. With `folder`, the
+        latents of each chunk are kept there, in <number of its first frame>.safetensors: the same call, also with
+        further actions, yields what is there and goes on after it, with the frames of a run without interruption (with
+        fewer actions, the first frames of the longer run). Raises UserError as `generate`, for FramePack, whose noise belongs to a
         whole video, and for the folder of another video.
         """
         experiment, given = self.experiment, len(frames)
@@ -360,10 +361,12 @@ class Pipeline:
         steps = experiment.num_inference_steps if num_inference_steps is None else num_inference_steps
         check_sampling(steps, scale)
         settings = {"num_inference_steps": int(steps), "guidance_scale": float(scale)}
+        if autocast is not None:
+            settings["autocast"] = bool(autocast)
         with tqdm(total=len(rows) - given, desc=schedule.name, unit="frame", disable=not progress) as bar:
             for made in latent_chunks(self, context, rows, given, schedule, seed, folder, settings):
                 bar.update(made.shape[1])
-                yield decode_latents(self.tokenizer, made[0])
+                yield decode_latents(self.tokenizer, made[0], autocast=bool(autocast))
 
     @classmethod
     def from_pretrained(cls, name="mini-millivid", device="cpu", tokenizer=None) -> "Pipeline":
@@ -413,8 +416,8 @@ def latent_chunks(pipeline, context, rows, given, schedule, seed, folder, settin
         context, done = torch.cat([context, made], dim=1)[:, -schedule.context_frames:], done + made.shape[1]
         yield made
     for made in stream(pipeline.model, context.to(device), rows[None, done - schedule.context_frames:].to(device),
-                       schedule, pipeline.experiment.pyramid, noise, autocast=device.type != "cpu", progress=False,
-                       **settings):
+                       schedule, pipeline.experiment.pyramid, noise, progress=False,
+                       **{"autocast": device.type != "cpu"} | settings):
         if folder:
             chunks.write(rows, done, made, noise)
         done += made.shape[1]
