@@ -116,8 +116,8 @@ def ddim_sample(
 
 def check_sampling(num_inference_steps, guidance_scale):
     "Raises UserError for fewer than two noise levels, and for guidance that leaves nothing of a sample."
-    require(isinstance(num_inference_steps, (int, np.integer)) and num_inference_steps >= 2,
-            f"num_inference_steps is {num_inference_steps!r}: give a whole number of at least 2, t = 1 and 0")
+    require(isinstance(num_inference_steps, (int, np.integer)) and 2 <= num_inference_steps <= 10_000,
+            f"num_inference_steps is {num_inference_steps!r}: give a whole number of at least 2, at most 10,000")
     require(isinstance(guidance_scale, (int, float, np.floating)) and 0 <= guidance_scale <= 1_000,
             f"guidance_scale is {guidance_scale!r}: give a number from 0 to 1,000")
 

@@ -128,6 +128,9 @@ def check_experiment(experiment):
     require(method != "framepack" or experiment.guidance_scale == 1,
             f"guidance_scale {experiment.guidance_scale} with method 'framepack': that model has none, use 1")
     check_sampling(experiment.num_inference_steps, experiment.guidance_scale)
+    longest = max([experiment.num_frames, *experiment.frames_per_level, *experiment.denoised_per_level])
+    require(longest <= 4_096 and experiment.extra_budget <= 2 ** 16, f"windows of {longest} frames, extra_budget "
+            f"{experiment.extra_budget}: give at most 4,096 and 65,536, or the schedule fills the memory")
     experiment.schedule()  # says what is wrong with its windows
 
 # %% ../nbs/08_rollout.ipynb #29009a70

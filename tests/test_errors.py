@@ -181,6 +181,8 @@ def test_an_experiment_that_cannot_be_read(saved, text):
     {"frames_per_level": "abc"}, {"frames_per_level": ["all"]}, {"frames_per_level": [1.0, 2.0, 4.0]},
     {"frames_per_level": [3, 8, 32]}, {"frames_per_level": []}, {"extra_budget": -5}, {"guidance_scale": "2"},
     {"guidance_scale": None}, {"guidance_scale": float("nan")}, {"guidance_scale": -1},
+    {"extra_budget": 10 ** 9}, {"frames_per_level": [1, 4, 4 * 10 ** 5]}, {"num_inference_steps": 10 ** 12},
+    {"method": "full_resolution", "num_frames": 10 ** 10}, {"method": "rollout_upscale", "num_frames": 10 ** 8},
     {"guidance_scale": 10 ** 30}, {"guidance_scale": 10 ** 400}, {"guidance_scale": 1e30}, {"num_inference_steps": 2.5},
     {"method": "own", "text": "abc"}, {"method": "upscale", "num_frames": 3}, {"num_inference_steps": "4"}])
 def test_an_experiment_that_cannot_be_rolled_out(tmp_path, wrong):
