@@ -328,7 +328,7 @@ def _release_demo(options, device):
              "sampling_steps": options.sampling_steps, "seed": options.seed, "truth": "decoded true latents"}
     return videos, lead, [None] * len(videos["ground_truth"]), facts
 
-
+# %% ../nbs/23_cli.ipynb #speedcell
 @dataclass(frozen=True)
 class MeasureOptions:
     model: str = option("millivid", "which of the paper's settings", [name for name in PAPER_EXPERIMENTS
@@ -618,11 +618,12 @@ class GenerateOptions:
     device: str = option("auto", "auto, cpu, cuda, ...")
 
 
-def _autocast(options, device):
-    "The setting `autocast` of `generate` that --precision asks for."
-    if options.precision == "bfloat16" and not bfloat16_is_fast(device):
+def _precision(options, device):
+    "The settings of `generate` that --precision asks for, where they are not the usual ones of the device."
+    half = options.precision == "bfloat16"
+    if half and not bfloat16_is_fast(device):
         print("--precision bfloat16: this processor has no instructions for it, float32 is faster", file=sys.stderr)
-    return None if options.precision == "auto" else options.precision == "bfloat16"
+    return {} if options.precision == "auto" or half == (device.type != "cpu") else {"autocast": half}
 
 
 def command_generate(options: GenerateOptions):
@@ -632,13 +633,12 @@ def command_generate(options: GenerateOptions):
     require(rate is None or 0 < rate <= 1000, f"--rate {rate}: give frames per second above 0, at most 1000")
     _check_folder(out)
     _check_apart(out, options.context, options.model, options.tokenizer)
-    pipeline = Pipeline.from_pretrained(options.model, choose_device(options.device), options.tokenizer)
+    device = choose_device(options.device)
+    pipeline = Pipeline.from_pretrained(options.model, device, options.tokenizer)
     given, rows = _context(options, pipeline.experiment)
     if rate is None:
         rate = video_rate(options.context) / options.every if Path(options.context).is_file() else 12
-    settings = {"num_inference_steps": options.sampling_steps}
-    if (autocast := _autocast(options, next(pipeline.model.parameters()).device)) is not None:
-        settings["autocast"] = autocast
+    settings = {"num_inference_steps": options.sampling_steps} | _precision(options, device)
     if options.schedule:
         settings["schedule"] = _drawing(Path(options.schedule), "--schedule")
     pieces = continue_video(pipeline, given, rows, options.seed, out / "latents", **settings)

@@ -43,7 +43,7 @@ def attend(
     found, count = [], q.shape[-2]  # on CPUs the fused kernel is slow in bfloat16
     rows = 128 if count > 512 else count  # of a long sequence, the scores of few queries stay in the processor's cache
     for first in range(0, count, rows):
-        scores = q[..., first:first + rows, :] @ k.transpose(-1, -2) * q.shape[-1] ** -.5
+        scores = (q[..., first:first + rows, :] @ k.transpose(-1, -2)).mul_(q.shape[-1] ** -.5)
         if mask is not None:
             shown = mask.expand(*mask.shape[:-2], count, k.shape[-2])[..., first:first + rows, :]
             scores = scores.masked_fill(~shown, -math.inf)

@@ -240,6 +240,8 @@ SLIDES = {
         ("801cda76", "But the release's test", "The speeds are"),
         ("cb58750a", "The backward pass", "So a laptop can"),
         (None, "Where does it break", "Not at the length", "It breaks at"),
+        ("scl00002", "Less than two days", "Put in your own"),
+        ("scl00006", "With a hundred hours", "With a million", "Then you would train"),
     ],
     "16_own_videos": [
         ("own05", "After `149.png`", "A model would learn"),

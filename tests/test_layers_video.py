@@ -66,6 +66,16 @@ def test_attention_is_softmax_of_scaled_products(dtype, tolerance, masked, gener
     torch.testing.assert_close(ours.float(), scores.softmax(-1) @ v, rtol=0, atol=tolerance)
 
 
+@pytest.mark.parametrize("queries", [1, 600])  # of the mask: the same for all queries, or one for each
+def test_long_sequences_in_bfloat16_are_looked_up_in_pieces(queries, generator):
+    q, k, v = (torch.randn(2, 3, 600, 8, generator=generator) for _ in range(3))
+    mask = torch.rand(2, 1, queries, 600, generator=generator) > 0.3
+    right = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    ours = attend(q.bfloat16(), k.bfloat16(), v.bfloat16(), mask)
+    assert ours.dtype == torch.bfloat16
+    torch.testing.assert_close(ours.float(), right, rtol=0, atol=2e-2)
+
+
 def test_new_dit_blocks_and_models_change_nothing(generator):
     x = torch.randn(2, 5, TRANSFORMER.width, generator=generator)
     assert torch.equal(DiTBlock(TRANSFORMER)(x, x[:, 0]), x)

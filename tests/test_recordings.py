@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,10 @@ from tiny import assert_says, files_below, full_disk
 
 import millivid.release
 from millivid.basics import lock_folder
-from millivid.cli import main
+from millivid.cli import COMMANDS, main, make_options
 from millivid.data import FREEDOOM_VIDEO, read_video, write_video
-from millivid.pipeline import MINI_MODELS, Pipeline
+from millivid.layers import bfloat16_is_fast
+from millivid.pipeline import MINI_MODELS, PAPER_EXPERIMENTS, PAPER_TOKENIZERS, Pipeline
 from millivid.recordings import (
     check_videos,
     clip_frames,
@@ -32,6 +34,7 @@ from millivid.recordings import (
 )
 from millivid.release import Recordings, read_actions, read_frames
 from millivid.tokenizer import MINI_TOKENIZER
+from millivid.training import PAPER_TRAINING
 
 
 def grey(count, size=(48, 64), first=0):
@@ -501,6 +504,40 @@ def test_generate_without_actions(tmp_path, capsys):
         assert f"--rate {float(rate)}: give frames per second" in capsys.readouterr().err
     index = json.loads((tmp_path / "data" / "index.json").read_text())
     assert index == {"a": 60}
+
+
+def test_the_papers_training_is_a_preset(videos, tmp_path, capsys):
+    given = {"what": "video", "out": "out", "data": "data", "paper": True}
+    options, training = make_options(COMMANDS["train"], given)
+    assert training == PAPER_TRAINING["main"] and (training.micro_batches, training.batch_size) == (8, 48)
+    assert make_options(COMMANDS["train"], given | {"what": "tokenizer"})[1] == PAPER_TRAINING["autoencoder"]
+    assert make_options(COMMANDS["train"], given | {"steps": 7})[1] == replace(training, steps=7)
+    experiment, paper = PAPER_EXPERIMENTS["millivid"], PAPER_TOKENIZERS["autoencoder"]
+    made = millivid.cli._paper_experiment(options, paper, {"num_actions": 5, "odometry": False, "longest": 300})
+    assert made == replace(experiment, video=replace(experiment.video, num_actions=5))
+    prepare_videos(find_videos(videos), tmp_path / "data", (64, 64), progress=False)
+    start, data = ["train", "video", "--paper", "--out", str(tmp_path / "out")], ["--data", str(tmp_path / "data")]
+    for more, *parts in (([], "--paper", "give --data"), ([*data, "--size", "S"], "--size S", "leave it out"),
+                         ([*data, "--windows", "2", "8"], "--windows 2 8"), (data, "mini-tokenizer", "--paper"),
+                         ([*data, "--model", "rollout_upscale"], "rollout_upscale", "full_resolution")):
+        assert main([*start, *more]) == 2
+        assert_says(capsys.readouterr().err, *parts)
+    assert main(["train", "tokenizer", "--paper", *data, "--out", str(tmp_path / "out")]) == 2
+    assert_says(capsys.readouterr().err, "(256, 256)", "(64, 64)", "prepare --size 256 256")
+    assert not (tmp_path / "out").exists()
+
+
+def test_generate_in_bfloat16(tmp_path, capsys):
+    command = ["generate", "--model", "mini-full-resolution", "--context", str(FREEDOOM_VIDEO), "--context-frames", "10",
+               "--actions", str(FREEDOOM_VIDEO.with_suffix(".npy")), "--frames", "5", "--sampling-steps", "2"]
+    for name, more in (("usual", []), ("float32", ["--precision", "float32"]), ("half", ["--precision", "bfloat16"])):
+        assert main([*command, "--device", "cpu", "--out", str(tmp_path / name), *more]) is None
+    usual, same, half = (read_video(tmp_path / name / "video.mp4")[0].astype(float) for name in
+                         ("usual", "float32", "half"))
+    assert np.array_equal(usual, same) and 0 < abs(usual - half).mean() < 3
+    said = capsys.readouterr().err
+    assert ("no instructions" in said) == (not bfloat16_is_fast("cpu"))
+    assert main([*command, "--device", "cpu", "--out", str(tmp_path / "usual"), "--precision", "bfloat16"]) == 2
 
 
 # ---- trouble on the way ----------------------------------------------------------------------------------------------
