@@ -164,7 +164,8 @@ def _keep_data(out, options, data, tokenizer=None):
     if tokenizer:
         now |= {"tokenizer": weights_fingerprint(tokenizer)} | ({} if data else {"rooms": options.rooms})
     if not (out / "checkpoint.pt").exists():
-        return write_json(path, now)
+        with lock_folder(out):  # another process may be about to write its first checkpoint
+            return write_json(path, now)
     if not path.exists():
         return  # a training of an older version
     try:
@@ -210,8 +211,8 @@ def _video_experiment(options, tokenizer, data):
     if data:
         longest, clip = min(part[-1] for part in lengths), clip_frames(experiment)
         name = "--paper" if options.paper else f"--windows {' '.join(map(str, options.windows or ()))}"
-        require(clip <= longest, f"{name} makes clips of {clip} frames, and the longest recording, of those to train on "
-                f"or of those held out, has {longest}: give smaller --windows, or leave {name} out")
+        require(clip <= longest, f"{name} makes clips of {clip} frames, and the longest recording, of those to train "
+                f"on or of those held out, has {longest}: give smaller --windows, or leave {name} out")
         video, budget = experiment.video, experiment.tokens_per_step
         short = sum(frames < clip for part in lengths for frames in part)
         _say_size(data[0], tokenizer)
@@ -230,8 +231,8 @@ def _paper_experiment(options, tokenizer, known):
     require(options.model in PAPER_EXPERIMENTS, f"--model {options.model} is not in the paper's main comparison: give "
             "millivid, framepack or full_resolution, or leave --paper out")
     made = PAPER_EXPERIMENTS[options.model]
-    require(made.fits(tokenizer), f"--tokenizer {options.tokenizer} has other tokens than the paper's: train one with "
-            "`millivid train tokenizer --paper`")
+    require(made.fits(tokenizer), f"--tokenizer {options.tokenizer or 'mini-tokenizer'} has other tokens than the "
+            "paper's: train one with `millivid train tokenizer --paper`")
     known = {name: value for name, value in known.items() if name != "longest"}
     return replace(made, video=replace(made.video, **known))
 

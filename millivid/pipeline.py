@@ -350,8 +350,8 @@ class Pipeline:
         products, which is faster where the processor has instructions for it; None: on a GPU alone. With `folder`, the
         latents of each chunk are kept there, in <number of its first frame>.safetensors: the same call, also with
         further actions, yields what is there and goes on after it, with the frames of a run without interruption (with
-        fewer actions, the first frames of the longer run). Raises UserError as `generate`, for FramePack, whose noise belongs to a
-        whole video, and for the folder of another video.
+        fewer actions, the first frames of the longer run). Raises UserError as `generate`, for FramePack, whose noise
+        belongs to a whole video, and for the folder of another video.
         """
         experiment, given = self.experiment, len(frames)
         require(experiment.method != "framepack", "a FramePack model cannot stream: call pipeline.generate")

@@ -528,8 +528,8 @@ def test_the_papers_training_is_a_preset(videos, tmp_path, capsys):
 
 
 def test_generate_in_bfloat16(tmp_path, capsys):
-    command = ["generate", "--model", "mini-full-resolution", "--context", str(FREEDOOM_VIDEO), "--context-frames", "10",
-               "--actions", str(FREEDOOM_VIDEO.with_suffix(".npy")), "--frames", "5", "--sampling-steps", "2"]
+    command = ["generate", "--model", "mini-full-resolution", "--context", str(FREEDOOM_VIDEO), "--frames", "5",
+               "--context-frames", "10", "--actions", str(FREEDOOM_VIDEO.with_suffix(".npy")), "--sampling-steps", "2"]
     for name, more in (("usual", []), ("float32", ["--precision", "float32"]), ("half", ["--precision", "bfloat16"])):
         assert main([*command, "--device", "cpu", "--out", str(tmp_path / name), *more]) is None
     usual, same, half = (read_video(tmp_path / name / "video.mp4")[0].astype(float) for name in

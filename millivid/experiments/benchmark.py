@@ -137,8 +137,10 @@ class Case:
     quality: Callable | None = None  # result -> PSNR in dB, where there is a truth
 
 
-def run_case(case: Case, device: torch.device, repeats: int = 5, peak: dict | None = None) -> dict:
+def run_case(case: Case, device: torch.device, repeats: int = 5, peak: dict | None = None, least: float = 0.) -> dict:
     """Time both ways in turns. Returns the shortest seconds of each, their ratio, and the largest difference.
+
+    Each is timed `repeats` times or more, until `least` seconds are over: short ones are disturbed most.
 
     peak has the floating-point operations a second of a matrix product, for False (float32) and True (bfloat16); with
     it the result has the share that `fast` reaches. Raises UserError where the results differ by more than the
@@ -155,8 +157,10 @@ def run_case(case: Case, device: torch.device, repeats: int = 5, peak: dict | No
     difference = (plain.double() - fast.double()).abs().max().item()
     require(difference <= case.tolerance, f"{case.name}: plain and fast differ by "
             f"{difference:.1e}, more than {case.tolerance:.1e}: this is a mistake of the package, please report it")
-    times = np.array([[timed(call)[0] for call in (case.plain, case.fast)] for _ in range(repeats)])
-    plain_seconds, seconds = times.min(0).tolist()
+    times, started = [], time.perf_counter()
+    while len(times) < repeats or time.perf_counter() - started < least:
+        times.append([timed(call)[0] for call in (case.plain, case.fast)])
+    plain_seconds, seconds = np.array(times).min(0).tolist()
     share = case.flops / seconds / peak[case.half] if peak and case.flops else None
     plain_psnr, psnr = (case.quality(result) if case.quality else None for result in (plain, fast))
     return {"name": case.name, "plain_seconds": plain_seconds, "seconds": seconds, "ratio": seconds / plain_seconds,
@@ -322,7 +326,7 @@ def benchmark(device="cpu", quick: bool = False, repeats: int = 5, progress: boo
     with tempfile.TemporaryDirectory() as folder, tqdm(desc="benchmark", unit="case", disable=not progress) as bar:
         for case in benchmark_cases(device, quick, folder):
             bar.set_postfix_str(case.name)
-            rows.append(run_case(case, device, 1 if quick else repeats, peak))
+            rows.append(run_case(case, device, 1 if quick else repeats, peak, 0. if quick else 10.))
             bar.update()
     return {"ratios": {row["name"]: row["ratio"] for row in rows}, "rows": rows, "machine": machine}
 
