@@ -127,6 +127,8 @@ def command_train(options: TrainOptions, training: TrainingConfig):
         _check_apart(out, options.data, options.tokenizer)
         if options.cache:
             _check_file(options.cache, "--cache")
+        half = training.autocast and bfloat16_is_fast(device)
+        print(f"on {device}, matrix products in {'bfloat16' if half else 'float32'}", file=sys.stderr)
     if options.threads:
         torch.set_num_threads(options.threads)
     if options.data:
