@@ -127,8 +127,6 @@ def command_train(options: TrainOptions, training: TrainingConfig):
         _check_apart(out, options.data, options.tokenizer)
         if options.cache:
             _check_file(options.cache, "--cache")
-        half = training.autocast and bfloat16_is_fast(device)
-        print(f"on {device}, matrix products in {'bfloat16' if half else 'float32'}", file=sys.stderr)
     if options.threads:
         torch.set_num_threads(options.threads)
     if options.data:
@@ -156,7 +154,9 @@ def command_train(options: TrainOptions, training: TrainingConfig):
         torch.distributed.barrier()  # all wait until everything is written
         torch.distributed.destroy_process_group()
     if first:
-        print(f"held out: {history['held_out'][-1]}\nsaved in {out}")
+        half = training.autocast and bfloat16_is_fast(device)
+        print(f"held out: {history['held_out'][-1]}\non {device}, matrix products in {'bfloat16' if half else 'float32'}"
+              f"\nsaved in {out}")
 
 
 def _keep_data(out, options, data, tokenizer=None):

@@ -27,7 +27,7 @@ FAULTS = [  # module, its text (which occurs once), the text with the fault, wha
     ("layers", "torch.cat([angles.cos(), angles.sin()], dim=-1)", "torch.cat([angles.sin(), angles.cos()], dim=-1)",
      "sines before cosines in the code of the noise level"),
     ("layers", "position_embedding(row_column.flip(-1), ", "position_embedding(row_column, ", "row before column"),
-    ("layers", "scores.masked_fill(~mask, -math.inf)", "scores", "attention in bfloat16 forgets its mask"),
+    ("layers", "scores.masked_fill(~shown, -math.inf)", "scores", "attention in bfloat16 forgets its mask"),
     ("tokenizer", "torch.tanh(self.bottleneck(x))", "self.bottleneck(x)", "latents are not bounded"),
     ("tokenizer", "weight = 4. ** ", "weight = 2. ** ", "coarse patches weigh half as much in the loss"),
     ("tokenizer", "latents * keep[..., None].to(latents.dtype)", "latents", "the decoder sees all levels"),
