@@ -154,9 +154,8 @@ def command_train(options: TrainOptions, training: TrainingConfig):
         torch.distributed.barrier()  # all wait until everything is written
         torch.distributed.destroy_process_group()
     if first:
-        half = training.autocast and bfloat16_is_fast(device)
-        print(f"held out: {history['held_out'][-1]}\non {device}, matrix products in {'bfloat16' if half else 'float32'}"
-              f"\nsaved in {out}")
+        precision = "bfloat16" if training.autocast and bfloat16_is_fast(device) else "float32"
+        print(f"held out: {history['held_out'][-1]}\non {device}, matrix products in {precision}\nsaved in {out}")
 
 
 def _keep_data(out, options, data, tokenizer=None):

@@ -295,7 +295,7 @@ def benchmark_cases(device: torch.device, quick: bool, folder):
     yield from pass_cases(mini, "mini", device, videos=8)
     yield from training_cases(mini, "mini", device, videos=4 if quick else 32)
     pipeline = Pipeline.from_pretrained("mini-millivid", device)
-    episodes = make_test_episodes(2 if quick else 4, 144 if quick else 192)
+    episodes = make_test_episodes(2 if quick else 4, 144 if quick else 256)
     frames = np.stack([episode.frames for episode in episodes])
     actions = torch.stack([action_rows(episode.actions) for episode in episodes])
     for half in (False, True)[:1 + bfloat16_is_fast(device)]:
@@ -326,7 +326,7 @@ def benchmark(device="cpu", quick: bool = False, repeats: int = 5, progress: boo
     with tempfile.TemporaryDirectory() as folder, tqdm(desc="benchmark", unit="case", disable=not progress) as bar:
         for case in benchmark_cases(device, quick, folder):
             bar.set_postfix_str(case.name)
-            rows.append(run_case(case, device, 1 if quick else repeats, peak, 0. if quick else 15.))
+            rows.append(run_case(case, device, 1 if quick else repeats, peak, 0. if quick else 10.))
             bar.update()
     return {"ratios": {row["name"]: row["ratio"] for row in rows}, "rows": rows, "machine": machine}
 
