@@ -30,12 +30,12 @@ def made(tokenizer, tmp_path, monkeypatch):
         write_actions(f"data/{key}.npy", torch.from_numpy(rng.integers(0, 3, (frames, 6)).astype(np.float32)))
     (tmp_path / "data" / "index.json").write_text(json.dumps(LENGTHS))
     for name, experiment in EXPERIMENTS.items():
-        Pipeline(randomised(experiment.make_model()), experiment, tokenizer).save_pretrained(f"tiny-{name}")
+        Pipeline(randomised(experiment.make_model()), experiment, tokenizer).save_pretrained(f"m-{name}")
     return tmp_path
 
 
 def command(*more, model="millivid", out="out"):
-    return ["evaluate", "--model", f"tiny-{model}", "--data", "data", "--out", out, "--part", "all", "--sampling-steps", "3",
+    return ["evaluate", "--model", f"m-{model}", "--data", "data", "--out", out, "--part", "all", "--sampling-steps", "3",
             "--device", "auto", *map(str, more)]
 
 
@@ -50,7 +50,7 @@ def test_every_frame_is_measured(model, made, capsys):
     assert_says(said.out, "4 recordings (all)", "10 frames after 24", "short (1-1)", "Autoencoded", "results.json")
     assert "not used: 1" in said.err
     assert files_below(made / "out") == ["a.json", "b.json", "deep/c.json", "e.json", "results.json"]
-    pipeline, data = Pipeline.from_pretrained(f"tiny-{model}"), Recordings("data")
+    pipeline, data = Pipeline.from_pretrained(f"m-{model}"), Recordings("data")
     truth = read_frames(data.path("deep/c", ".frames"))[24:34]
     kept = json.loads((made / "out" / "deep/c.json").read_text())["psnr"]
     drawn = decode_latents(pipeline.tokenizer, encode_frames(pipeline.tokenizer, truth))
@@ -75,7 +75,7 @@ def test_what_is_generated_is_what_the_pipeline_generates(made, monkeypatch):
     one, other = (json.loads((made / name / "b.json").read_text())["psnr"] for name in ("out", "three"))
     assert one["millivid"] != other["millivid"] and one["autoencoded"] == other["autoencoded"]
     pictures, rows = read_frames("data/b.frames"), read_actions("data/b.npy")
-    whole = Pipeline.from_pretrained("tiny-millivid")(pictures[:19], rows, seeds=[seeds[1]], num_inference_steps=3,
+    whole = Pipeline.from_pretrained("m-millivid")(pictures[:19], rows, seeds=[seeds[1]], num_inference_steps=3,
                                                  progress=False)
     assert one["millivid"] == pytest.approx(frame_psnr(whole[19:], pictures[19:]).tolist(), abs=1e-4)
 
@@ -100,8 +100,8 @@ def test_it_goes_on_and_does_nothing_twice(made, monkeypatch):
 def test_results_of_something_else_are_refused(change, says, made, capsys):
     assert main(command("--frames", 12)) is None
     if change == "weights":
-        pipeline = Pipeline.from_pretrained("tiny-millivid")
-        Pipeline(randomised(pipeline.model, 1), pipeline.experiment, pipeline.tokenizer).save_pretrained("tiny-millivid")
+        pipeline = Pipeline.from_pretrained("m-millivid")
+        Pipeline(randomised(pipeline.model, 1), pipeline.experiment, pipeline.tokenizer).save_pretrained("m-millivid")
     elif change == "data":
         pictures = read_frames("data/e.frames")
         pictures[-1] ^= 1
