@@ -35,8 +35,8 @@ def made(tokenizer, tmp_path, monkeypatch):
 
 
 def command(*more, model="millivid", out="out"):
-    return ["evaluate", "--model", f"m-{model}", "--data", "data", "--out", out, "--part", "all", "--sampling-steps", "3",
-            "--device", "auto", *map(str, more)]
+    return ["evaluate", "--model", f"m-{model}", "--data", "data", "--out", out, "--part", "all",
+            "--sampling-steps", "3", "--device", "auto", *map(str, more)]
 
 
 def contents(folder):
