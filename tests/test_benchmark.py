@@ -77,17 +77,31 @@ def test_a_benchmark_of_two_programs_that_differ_is_refused():
         run_case(Case("nothing", lambda: torch.ones(3), lambda: torch.full((3,), math.nan), tolerance=math.inf), CPU, 1)
 
 
-def test_the_ratio_is_that_of_the_shortest_times():
-    waits = {"plain": iter([.0, .05, .02, .04]), "fast": iter([.0, .01, .04, .04])}  # the first ones are not counted
+def test_the_ratio_is_that_of_the_shortest_times(monkeypatch):
+    clock = [0.]  # only the two programs take time
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    waits = {"plain": iter([1., 5., 2., 4.]), "fast": iter([.5, 1., 4., 4.])}  # the first ones are not counted
 
     def wait(name):
-        time.sleep(next(waits[name]))
+        clock[0] += next(waits[name])
         return torch.zeros(1)
 
     row = run_case(Case("waiting", lambda: wait("plain"), lambda: wait("fast"), .6, flops=1e6), CPU, 3, {False: 1e9})
-    assert .02 <= row["plain_seconds"] < .04 and .01 <= row["seconds"] < .04  # a busy machine sleeps longer
-    assert row["ratio"] == row["seconds"] / row["plain_seconds"] and row["target"] == .6
-    assert row["share_of_peak"] == pytest.approx(1e6 / row["seconds"] / 1e9) and row["psnr"] is None
+    assert (row["plain_seconds"], row["seconds"], row["ratio"], row["target"]) == (2, 1, .5, .6)
+    assert row["share_of_peak"] == pytest.approx(1e-3) and row["psnr"] is None
+    assert [*waits["plain"]] == [*waits["fast"]] == []  # three times each
+
+
+def test_short_cases_are_timed_more_often(monkeypatch):
+    clock, runs = [0.], []
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+
+    def wait():
+        clock[0] += 1
+        return torch.zeros(1)
+
+    run_case(Case("waiting", wait, lambda: runs.append(1) or wait()), CPU, 2, least=9.)
+    assert len(runs) == 1 + 5  # to warm up, then pairs of two seconds each until nine are over
 
 
 def test_the_command_writes_ratios_and_prints_a_table(tmp_path, capsys, monkeypatch):
